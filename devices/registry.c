@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/registry.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "arch/x86/x86.h"
+#include "devices/legacy/debug.h"
+#include "devices/legacy/i8042.h"
+#include "devices/legacy/ioapic.h"
+#include "devices/legacy/pm.h"
+#include "devices/legacy/pvpanic.h"
+#include "devices/legacy/rtc.h"
+#include "devices/legacy/uart.h"
+#include "devices/pci/pci.h"
+#include "devices/pci/testdev.h"
+#include "vmm/log.h"
+#include "vmm/options.h"
+#include "vmm/vm.h"
+
+#define GIB	    (1ULL << 30)
+#define IO_BARS	    0xc000
+#define IO_BARS_LEN 0x4000
+
+#define TEST_MEMORY  (1ULL << 20)
+#define TEST_VECTORS 8
+
+/* 64-bit BARs go above all RAM, as far as the guest's physical addresses reach. */
+static struct pci_window high_window(const struct vm *vm)
+{
+	uint64_t end = 1ULL << x86_address_bits(vm->cpuid);
+	uint64_t base = RAM_HIGH_BASE + (vm->memory.size - vm->memory.low_size);
+	struct pci_window w;
+
+	w.base = (base + MMIO64_SIZE - 1) / MMIO64_SIZE * MMIO64_SIZE;
+	if (w.base >= end)
+		w.base = (base + GIB - 1) / GIB * GIB;
+	w.size = w.base >= end ? 0 : end - w.base;
+	if (w.size > MMIO64_SIZE)
+		w.size = MMIO64_SIZE;
+	return w;
+}
+
+static int create_pci(struct vm *vm)
+{
+	const struct pci_windows windows = {
+		.ecam = ECAM_BASE,
+		.mmio32 = { MMIO32_BASE, ECAM_BASE - MMIO32_BASE },
+		.mmio64 = high_window(vm),
+		.io = { IO_BARS, IO_BARS_LEN },
+	};
+	int ret = pci_bus_create(vm, &windows);
+
+	if (ret) {
+		log_line("PCI: %s", strerror(-ret));
+		return ret;
+	}
+	if (vm->config->pci_test)
+		ret = pci_testdev_create(vm->pci, TEST_MEMORY, TEST_VECTORS);
+	if (ret)
+		log_line("--device pci-test: %s", strerror(-ret));
+	return ret ? ret : pci_assign_resources(vm->pci);
+}
+
+int devices_create(struct vm *vm, bool com1)
+{
+	const unsigned int console = UART_ATTACHED | UART_DESCRIBED;
+	int ret = ioapic_create(vm, IOAPIC_BASE);
+
+	if (!ret)
+		ret = com1 ? uart_pio_create(vm, UART_COM1_PORT, UART_COM1_GSI, console) :
+			     uart_mmio_create(vm, UART_MMIO_BASE, UART_MMIO_IRQ, console);
+	if (!ret)
+		ret = pm_create(vm, PM_BASE, PM_GSI);
+	if (!ret)
+		ret = rtc_create(vm, RTC_UTC);
+	if (!ret)
+		ret = i8042_create(vm);
+	if (!ret)
+		ret = debug_create(vm);
+	if (!ret)
+		ret = pvpanic_create(vm);
+	return ret ? ret : create_pci(vm);
+}

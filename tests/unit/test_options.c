@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line: what it sets, and that every mistake is named in one sentence. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vmm/options.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PARSE(...)   parse((const char *[]){ "vmm", __VA_ARGS__, NULL })
+
+static struct config config;
+static char err[256];
+
+static int parse(const char *const *argv)
+{
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	err[0] = '\0';
+	return options_parse(argc, (char *const *)argv, &config, err, sizeof(err));
+}
+
+static void defaults(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--kernel", "k"), 0);
+	assert_string_equal(config.kernel, "k");
+	assert_int_equal(config.cpus, 1);
+	assert_int_equal(config.memory, 256 << 20);
+	assert_string_equal(config.serial, "stdio");
+	assert_int_equal(config.backing, RAM_ANON);
+	assert_int_equal(config.boot, BOOT_AUTO);
+	assert_int_equal(config.timeout_ns, 0);
+	assert_false(config.no_reboot);
+}
+
+static void values_by_equals_or_by_space(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--kernel=a=b", "--cpus=64", "--memory", "5G,hugepages=on", "--cmdline", "",
+			       "--timeout", "1.5", "--no-reboot", "--boot", "guest"),
+			 0);
+	assert_string_equal(config.kernel, "a=b");
+	assert_int_equal(config.cpus, 64);
+	assert_int_equal(config.memory, 5ULL << 30);
+	assert_int_equal(config.backing, RAM_HUGETLB);
+	assert_string_equal(config.cmdline, "");
+	assert_int_equal(config.timeout_ns, 1500000000);
+	assert_true(config.no_reboot);
+	assert_int_equal(config.boot, BOOT_GUEST);
+}
+
+static void actions_need_no_kernel(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--help"), 0);
+	assert_int_equal(config.action, ACTION_HELP);
+	assert_int_equal(PARSE("-h"), 0);
+	assert_int_equal(config.action, ACTION_HELP);
+	assert_int_equal(PARSE("--version", "--nonsense"), 0);
+	assert_int_equal(config.action, ACTION_VERSION);
+	assert_int_equal(PARSE("--check-host"), 0);
+	assert_int_equal(config.action, ACTION_CHECK_HOST);
+	assert_int_equal(PARSE("--trace", "help"), 0);
+	assert_int_equal(config.action, ACTION_TRACE_HELP);
+}
+
+static void mistakes_are_named(void **state)
+{
+	static const char *const bad[][4] = {
+		{ "vmm", "bzImage", NULL },
+		{ "vmm", "--kern", "k", NULL },
+		{ "vmm", "--kernel", NULL },
+		{ "vmm", "--kernel", "", NULL },
+		{ "vmm", "--no-reboot=yes", NULL },
+		{ "vmm", "--cpus", "0", NULL },
+		{ "vmm", "--cpus", "255", NULL },
+		{ "vmm", "--cpus", "-1", NULL },
+		{ "vmm", "--cpus", "2x", NULL },
+		{ "vmm", "--cpus", "99999999999999999999", NULL },
+		{ "vmm", "--memory", "31M", NULL },
+		{ "vmm", "--memory", "33M", NULL },
+		{ "vmm", "--memory", "99999999T", NULL },
+		{ "vmm", "--memory", "-5G", NULL },
+		{ "vmm", "--memory", "5GB", NULL },
+		{ "vmm", "--memory", "1G,huge=on", NULL },
+		{ "vmm", "--memory", "1G,", NULL },
+		{ "vmm", "--serial", "pty", NULL },
+		{ "vmm", "--serial", "file:", NULL },
+		{ "vmm", "--boot", "pxe", NULL },
+		{ "vmm", "--timeout", "0", NULL },
+		{ "vmm", "--timeout", "inf", NULL },
+		{ "vmm", "--timeout", "1e99", NULL },
+		{ "vmm", "--timeout", "-1", NULL },
+		{ "vmm", "--device", "nvme", NULL },
+		{ "vmm", "--", NULL },
+		{ "vmm", "", NULL },
+		{ "vmm", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		const char *argv[5] = { NULL };
+
+		memcpy(argv, bad[i], sizeof(bad[i]));
+		assert_int_equal(parse(argv), -EINVAL);
+		assert_true(strlen(err) > 10);
+		assert_null(strchr(err, '\n'));
+	}
+}
+
+static void sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes; /* 0: refused */
+	} cases[] = {
+		{ "1", 1 << 20 },   { "64K", 64 << 10 }, { "2m", 2 << 20 }, { "3G", 3ULL << 30 },
+		{ "4T", 4ULL << 40 }, { "", 0 },	 { "G", 0 },	    { "1P", 0 },
+		{ " 1", 0 },	      { "+1", 0 },	 { "0x10", 0 },	    { "18446744073709551615", 0 },
+		{ "1GG", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		uint64_t bytes = 0;
+
+		assert_int_equal(parse_size(cases[i].text, &bytes), cases[i].bytes ? 0 : -EINVAL);
+		assert_int_equal(bytes, cases[i].bytes);
+	}
+}
+
+static void too_many_traces(void **state)
+{
+	const char *argv[2 * MAX_TRACES + 4] = { "vmm" };
+
+	(void)state;
+	for (int i = 0; i <= MAX_TRACES; i++) {
+		argv[1 + 2 * i] = "--trace";
+		argv[2 + 2 * i] = "*";
+	}
+	assert_int_equal(parse(argv), -EINVAL);
+	assert_non_null(strstr(err, "--trace"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),	     cmocka_unit_test(values_by_equals_or_by_space),
+		cmocka_unit_test(actions_need_no_kernel), cmocka_unit_test(mistakes_are_named),
+		cmocka_unit_test(sizes),	     cmocka_unit_test(too_many_traces),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

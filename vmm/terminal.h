@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* The controlling terminal in raw mode, and back on every way out, crashes included. */
+#ifndef VMM_TERMINAL_H
+#define VMM_TERMINAL_H
+
+#include <stdbool.h>
+
+/*
+ * Puts standard input into raw mode if both ends of stdio are a terminal; false if they are not. From then on the
+ * fatal signals restore it before they take their course. The saved settings belong to the process.
+ */
+bool terminal_raw(void);
+bool terminal_is_raw(void);
+void terminal_restore(void);
+
+#endif

@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * main() builds the machine, starts the loop's thread and one for each further vCPU, and becomes the first vCPU:
+ * between the last preparation and the first guest instruction there is one system call. Whatever ends or resets the
+ * guest, on whichever thread it is noticed, is a request: it sets vm->stop, so that no vCPU enters the guest again,
+ * and wakes the loop, which waits until every vCPU is parked and then carries it out.
+ */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/x86/x86.h"
+#include "devices/legacy/pm.h"
+#include "devices/legacy/uart.h"
+#include "devices/registry.h"
+#include "vmm/console.h"
+#include "vmm/device.h"
+#include "vmm/log.h"
+#include "vmm/options.h"
+#include "vmm/stats.h"
+#include "vmm/trace.h"
+#include "vmm/vcpu.h"
+
+#define TICK_NS	 50000000ULL
+#define PARK_NS	 500000000ULL /* a vCPU that takes longer to park at the end is left behind */
+#define POLL_NS	 20000000L
+
+#define from_member(ptr, member) ((struct vm *)((char *)(ptr)-offsetof(struct vm, member)))
+
+uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+}
+
+/* Returns whether it is this request that counts. */
+static bool request(struct vm *vm, int what, int status)
+{
+	int idle = VM_RUN;
+
+	/* An end overrides a reset that has not been carried out yet; nothing overrides an end. */
+	if (!atomic_compare_exchange_strong(&vm->request, &idle, what)) {
+		idle = VM_RESET;
+		if (what != VM_END || !atomic_compare_exchange_strong(&vm->request, &idle, what))
+			return false;
+	}
+	if (what == VM_END)
+		atomic_store(&vm->status, status);
+	atomic_store(&vm->stop, true);
+	loop_post(&vm->loop, &vm->request_work);
+	return true;
+}
+
+void vm_exit(struct vm *vm, int status)
+{
+	TRACE(vm_event, "exit status %d", status);
+	request(vm, VM_END, status);
+}
+
+void vm_poweroff(struct vm *vm)
+{
+	TRACE(vm_event, "power off");
+	request(vm, VM_END, STATUS_OK);
+}
+
+void vm_reset(struct vm *vm)
+{
+	TRACE(vm_event, "reset");
+	if (vm->config->no_reboot)
+		request(vm, VM_END, STATUS_OK);
+	else
+		request(vm, VM_RESET, 0);
+}
+
+void vm_power_button(struct vm *vm)
+{
+	TRACE(vm_event, "power button");
+	pm_power_button(vm->pm);
+}
+
+void vm_post_code(struct vm *vm, uint8_t code)
+{
+	unsigned int at = atomic_fetch_add(&vm->post_count, 1);
+
+	TRACE(post_code, "code 0x%02x", (unsigned int)code);
+	if (at < POST_MARKS) {
+		vm->post[at].ns = clock_ns() - vm->start_ns;
+		vm->post[at].code = code;
+	}
+}
+
+void device_register(struct vm *vm, struct device *dev, const struct device_class *class)
+{
+	dev->class = class;
+	dev->vm = vm;
+	dev->next = vm->devices;
+	vm->devices = dev;
+}
+
+/* Coalesced writes wait in KVM's ring until somebody looks; a polling driver gives no other occasion. */
+static void tick(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct vm *vm = from_member(op, tick_op);
+
+	(void)res;
+	(void)cqe_flags;
+	atomic_store(&vm->ticking, false);
+	coalesce_drain(&vm->coalesce);
+	if (vm->uart && uart_wants_tick(vm->uart))
+		vm_want_tick(vm);
+}
+
+static void arm_tick(struct loop_work *work)
+{
+	struct vm *vm = from_member(work, tick_work);
+
+	loop_timer(&vm->loop, &vm->tick_op, &vm->tick_ts, TICK_NS);
+}
+
+void vm_want_tick(struct vm *vm)
+{
+	if (!atomic_exchange(&vm->ticking, true))
+		loop_post(&vm->loop, &vm->tick_work);
+}
+
+/* Waits until all vCPUs are parked; false if that takes longer than PARK_NS. */
+static bool wait_parked(struct vm *vm)
+{
+	uint64_t deadline = clock_ns() + PARK_NS;
+	bool all = false;
+
+	while (!all && clock_ns() < deadline) {
+		struct timespec until;
+		unsigned int running = 0;
+
+		for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
+			running += vm->vcpus[i].started;
+			vcpu_kick(&vm->vcpus[i]);
+		}
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += POLL_NS;
+		if (until.tv_nsec >= 1000000000L) {
+			until.tv_sec++;
+			until.tv_nsec -= 1000000000L;
+		}
+		pthread_mutex_lock(&vm->lock);
+		if (vm->parked < running)
+			pthread_cond_timedwait(&vm->changed, &vm->lock, &until);
+		all = vm->parked == running;
+		pthread_mutex_unlock(&vm->lock);
+	}
+	return all;
+}
+
+static void resume(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	atomic_store(&vm->stop, false);
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static int enter(struct vm *vm, struct x86_boot *boot)
+{
+	struct x86_entry entry;
+	int ret = x86_boot_finish(boot, &entry);
+
+	if (!ret)
+		x86_set_entry(&vm->vcpus[0], &entry);
+	return ret;
+}
+
+/* All vCPUs are parked. What was written before the reset still takes effect, then everything starts anew. */
+static int reset_machine(struct vm *vm)
+{
+	int ret;
+
+	coalesce_drain(&vm->coalesce);
+	for (struct device *d = vm->devices; d; d = d->next)
+		if (d->class->reset)
+			d->class->reset(d);
+	ret = ram_clear(&vm->memory);
+	if (ret)
+		log_line("reset: clearing memory: %s", strerror(-ret));
+	if (!ret)
+		ret = x86_reset(vm, vm->cpuid);
+	if (!ret) {
+		struct x86_boot *boot = x86_boot_load(vm, true);
+
+		ret = boot ? enter(vm, boot) : -EIO;
+		x86_boot_free(boot);
+	}
+	vm->resets++;
+	return ret;
+}
+
+static void carry_out(struct loop_work *work)
+{
+	struct vm *vm = from_member(work, request_work);
+	int status = STATUS_HOST_FAILURE;
+
+	if (atomic_load(&vm->request) == VM_RESET) {
+		bool parked = wait_parked(vm);
+
+		if (!parked)
+			log_line("reset: a vCPU does not stop");
+		if (parked && reset_machine(vm) == 0) {
+			int reset = VM_RESET;
+
+			/* An end that was asked for meanwhile stays asked for. */
+			if (atomic_compare_exchange_strong(&vm->request, &reset, VM_RUN)) {
+				resume(vm);
+				return;
+			}
+			status = atomic_load(&vm->status);
+		}
+		atomic_store(&vm->status, status);
+		atomic_store(&vm->request, VM_END);
+	}
+	loop_stop(&vm->loop);
+}
+
+static void timed_out(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct vm *vm = from_member(op, timeout_op);
+
+	(void)cqe_flags;
+	if (res != -ETIME)
+		return;
+	log_line("--timeout: the guest was still running after %.10g s", (double)vm->config->timeout_ns / 1e9);
+	vm_exit(vm, STATUS_TIMEOUT);
+}
+
+static void end_by_signal(struct vm *vm, int sig)
+{
+	if (request(vm, VM_END, STATUS_OK))
+		vm->end_signal = sig;
+}
+
+static void arm_signals(struct vm *vm)
+{
+	struct io_uring_sqe *sqe = loop_sqe(&vm->loop, &vm->signal_op);
+
+	io_uring_prep_read(sqe, vm->signal_fd, vm->signal_info, sizeof(*vm->signal_info), 0);
+}
+
+static void got_signal(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct vm *vm = from_member(op, signal_op);
+	int sig = res == (int)sizeof(*vm->signal_info) ? (int)vm->signal_info->ssi_signo : 0;
+
+	(void)cqe_flags;
+	if (res == -ECANCELED)
+		return;
+	if (sig == SIGTERM && vm->terminations++ == 0) {
+		log_line("SIGTERM: asking the guest to shut down; a second one ends vmm at once");
+		vm_power_button(vm);
+	} else if (sig) {
+		end_by_signal(vm, sig);
+	}
+	arm_signals(vm);
+}
+
+/* No thread is to be interrupted by these: the loop reads them. SIGPIPE is never told of; writes return EPIPE. */
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGPIPE);
+	sigprocmask(SIG_BLOCK, set, NULL);
+	sigdelset(set, SIGPIPE);
+}
+
+static int open_signals(struct vm *vm)
+{
+	vm->signal_info = calloc(1, sizeof(*vm->signal_info));
+	vm->signal_fd = signalfd(-1, &vm->signals, SFD_CLOEXEC);
+	if (vm->signal_fd < 0 || !vm->signal_info) {
+		int ret = -errno;
+
+		log_line("signalfd: %s", strerror(-ret));
+		return ret;
+	}
+	vm->signal_op.fn = got_signal;
+	arm_signals(vm);
+	return 0;
+}
+
+/*
+ * fd is the first file opened, and got the number of a standard descriptor that was closed: the console's data would go
+ * there. It moves up, and /dev/null takes the free numbers. Returns the new descriptor or -1 with errno set.
+ */
+static int fill_standard_descriptors(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), null;
+
+	close(fd);
+	do
+		null = open("/dev/null", O_RDWR);
+	while (null >= 0 && null <= STDERR_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+	return moved;
+}
+
+static int open_kvm(struct vm *vm)
+{
+	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (vm->kvm_fd >= 0 && vm->kvm_fd <= STDERR_FILENO)
+		vm->kvm_fd = fill_standard_descriptors(vm->kvm_fd);
+	if (vm->kvm_fd < 0) {
+		int ret = -errno;
+
+		log_line("/dev/kvm: %s%s", strerror(-ret),
+			 ret == -ENOENT ? ": load the kernel module kvm_intel or kvm_amd, or enable virtualization in "
+					  "the firmware" :
+			 ret == -EACCES ? ": add yourself to the group kvm" :
+					  "");
+		return ret;
+	}
+	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0UL);
+	if (vm->fd < 0) {
+		int ret = -errno;
+
+		log_line("/dev/kvm: KVM_CREATE_VM: %s", strerror(-ret));
+		return ret;
+	}
+	return 0;
+}
+
+/* The platform inside KVM: local APICs, and the pages Intel's real mode needs. */
+static int create_platform(struct vm *vm)
+{
+	__u64 identity = IDENTITY_BASE;
+	int ret;
+
+	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_BASE) < 0 ||
+	    ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0) {
+		log_line("/dev/kvm: setting KVM's own pages: %s", strerror(errno));
+		return -errno;
+	}
+	ret = irqs_enable_apics(vm->fd);
+	if (ret)
+		log_line("/dev/kvm: KVM_CAP_SPLIT_IRQCHIP: %s", strerror(-ret));
+	return ret;
+}
+
+static int create_vcpus(struct vm *vm)
+{
+	int ret = 0;
+
+	vm->cpuid = x86_read_cpuid(vm);
+	vm->vcpus = calloc(vm->config->cpus, sizeof(*vm->vcpus));
+	if (!vm->cpuid || !vm->vcpus)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < vm->config->cpus && !ret; i++) {
+		vm->vcpus[i].fd = -1;
+		vm->nr_vcpus = i + 1;
+		ret = vcpu_create(&vm->vcpus[i], vm, i);
+		if (!ret)
+			ret = x86_set_cpuid(&vm->vcpus[i], vm->cpuid);
+	}
+	if (!ret)
+		coalesce_attach(&vm->coalesce, (char *)vm->vcpus[0].run + KVM_COALESCED_MMIO_PAGE_OFFSET * VCPU_PAGE,
+				VCPU_PAGE);
+	return ret;
+}
+
+int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
+{
+	int ret;
+
+	memset(vm, 0, sizeof(*vm));
+	vm->config = config;
+	vm->start_ns = start_ns;
+	vm->kvm_fd = vm->fd = vm->signal_fd = -1;
+	vm->memory.fd = -1;
+	loop_init(&vm->loop);
+	vm->tick_op.fn = tick;
+	vm->tick_work.fn = arm_tick;
+	vm->timeout_op.fn = timed_out;
+	vm->request_work.fn = carry_out;
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_cond_init(&vm->changed, NULL);
+
+	ret = open_kvm(vm);
+	if (!ret)
+		ret = create_platform(vm);
+	if (!ret)
+		ret = memory_init(&vm->memory, vm->fd, config->memory, config->backing);
+	if (!ret && (bus_init(&vm->pio, "pio", 0x10000) || bus_init(&vm->mmio, "mmio", 1ULL << 52) ||
+		     irqs_init(&vm->irqs, vm->fd)))
+		ret = -ENOMEM;
+	if (!ret) {
+		coalesce_init(&vm->coalesce, vm->fd, &vm->pio, &vm->mmio);
+		block_signals(&vm->signals);
+	}
+	if (!ret)
+		ret = create_vcpus(vm);
+	if (!ret) {
+		vm->console = console_open(vm, config->serial);
+		ret = vm->console ? 0 : -EINVAL;
+	}
+	if (!ret && config->kernel) {
+		vm->boot = x86_boot_load(vm, true);
+		ret = vm->boot ? 0 : -EIO;
+	}
+	if (!ret)
+		ret = devices_create(vm, !vm->boot || !x86_boot_is_linux(vm->boot) || x86_names_console(config->cmdline));
+	if (!ret && vm->boot)
+		ret = enter(vm, vm->boot);
+	return ret;
+}
+
+/* All vCPUs leave; one that hangs in a device access is left to the end of the process. */
+static void end_vcpus(struct vm *vm)
+{
+	bool all;
+
+	atomic_store(&vm->stop, true);
+	all = wait_parked(vm);
+	pthread_mutex_lock(&vm->lock);
+	vm->end = true;
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->lock);
+	if (!all) {
+		log_line("a vCPU does not stop; leaving it behind");
+		console_close(vm->console);
+		_exit(atomic_load(&vm->status));
+	}
+}
+
+static int start_loop(struct vm *vm)
+{
+	int ret = loop_start(&vm->loop);
+
+	if (ret) {
+		log_line("io_uring: %s%s", strerror(-ret),
+			 ret == -EPERM ? " (see /proc/sys/kernel/io_uring_disabled)" : "");
+		return ret;
+	}
+	ret = open_signals(vm);
+	if (ret)
+		return ret;
+	uart_start(vm->uart);
+	if (vm->config->timeout_ns)
+		loop_timer(&vm->loop, &vm->timeout_op, &vm->timeout_ts, vm->config->timeout_ns);
+	vm_want_tick(vm);
+	return 0;
+}
+
+static void *loop_main(void *arg)
+{
+	struct vm *vm = arg;
+	int ret = vcpu_install_kick();
+
+	x86_boot_free(vm->boot);
+	vm->boot = NULL;
+	if (!ret)
+		ret = start_loop(vm);
+	if (!ret) {
+		ret = loop_run(&vm->loop);
+		if (ret)
+			log_line("io_uring: %s", strerror(-ret));
+	}
+	if (ret)
+		atomic_store(&vm->status, STATUS_HOST_FAILURE);
+	end_vcpus(vm);
+	return NULL;
+}
+
+/* The first vCPU has this thread, the loop a new one: so nothing but the guest's start is left to do here. */
+static int run_threads(struct vm *vm)
+{
+	pthread_t loop_thread;
+	int ret = 0;
+
+	vm->vcpus[0].thread = pthread_self();
+	vm->vcpus[0].started = true;
+	for (unsigned int i = 1; i < vm->nr_vcpus && !ret; i++)
+		ret = vcpu_start(&vm->vcpus[i]);
+	if (!ret)
+		ret = -pthread_create(&loop_thread, NULL, loop_main, vm);
+	if (ret) {
+		log_line("cannot start all threads: %s", strerror(-ret));
+		return ret;
+	}
+	vcpu_run(&vm->vcpus[0]);
+	pthread_join(loop_thread, NULL);
+	for (unsigned int i = 1; i < vm->nr_vcpus; i++)
+		pthread_join(vm->vcpus[i].thread, NULL);
+	return 0;
+}
+
+int vm_run(struct vm *vm)
+{
+	/* Without all its threads there is no machine, and no way to stop those that run but to end. */
+	if (run_threads(vm))
+		_exit(STATUS_HOST_FAILURE);
+	coalesce_drain(&vm->coalesce);
+	vm->end_ns = clock_ns();
+	console_close(vm->console);
+	vm->console = NULL;
+	if (vm->config->stats && stats_write(vm, vm->config->stats) && atomic_load(&vm->status) == STATUS_OK)
+		atomic_store(&vm->status, STATUS_HOST_FAILURE);
+	return atomic_load(&vm->status);
+}
+
+void vm_destroy(struct vm *vm)
+{
+	struct device *next;
+
+	if (vm->console)
+		console_close(vm->console);
+	for (struct device *d = vm->devices; d; d = next) {
+		next = d->next;
+		if (d->class->destroy)
+			d->class->destroy(d);
+	}
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
+		vcpu_destroy(&vm->vcpus[i]);
+	free(vm->vcpus);
+	free(vm->cpuid);
+	loop_destroy(&vm->loop);
+	x86_boot_free(vm->boot);
+	irqs_destroy(&vm->irqs);
+	bus_destroy(&vm->pio);
+	bus_destroy(&vm->mmio);
+	memory_destroy(&vm->memory);
+	if (vm->signal_fd >= 0)
+		close(vm->signal_fd);
+	free(vm->signal_info);
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->kvm_fd >= 0)
+		close(vm->kvm_fd);
+}
