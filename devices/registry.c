@@ -68,8 +68,8 @@ int devices_create(struct vm *vm, bool com1)
 	int ret = ioapic_create(vm, IOAPIC_BASE);
 
 	if (!ret)
-		ret = com1 ? uart_pio_create(vm, UART_COM1_PORT, UART_COM1_GSI, console) :
-			     uart_mmio_create(vm, UART_MMIO_BASE, UART_MMIO_IRQ, console);
+		ret = com1 ? uart_pio_create(vm, UART_COM1_PORT, UART_COM1_GSI, console)
+			   : uart_mmio_create(vm, UART_MMIO_BASE, UART_MMIO_IRQ, console);
 	if (!ret)
 		ret = pm_create(vm, PM_BASE, PM_GSI);
 	if (!ret)

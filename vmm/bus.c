@@ -198,8 +198,7 @@ struct region *bus_read(struct bus *bus, struct bus_cache *cache, uint64_t addr,
 	return region;
 }
 
-struct region *bus_write(struct bus *bus, struct bus_cache *cache, uint64_t addr, const void *data,
-			 unsigned int size)
+struct region *bus_write(struct bus *bus, struct bus_cache *cache, uint64_t addr, const void *data, unsigned int size)
 {
 	struct region *region = find(bus, cache, addr, size);
 	uint64_t value = 0;

@@ -35,7 +35,7 @@ struct region {
 	unsigned int id; /* index for per-vCPU statistics, set by bus_add() */
 };
 
-#define BUS_MAX_REGIONS 1024
+#define BUS_MAX_REGIONS 512
 
 struct bus_slot {
 	_Atomic uint64_t base;
@@ -79,7 +79,6 @@ int bus_remove(struct bus *bus, struct region *region);
  * ones and drops writes. data is little-endian guest bytes. Returns the region that answered or NULL.
  */
 struct region *bus_read(struct bus *bus, struct bus_cache *cache, uint64_t addr, void *data, unsigned int size);
-struct region *bus_write(struct bus *bus, struct bus_cache *cache, uint64_t addr, const void *data,
-			 unsigned int size);
+struct region *bus_write(struct bus *bus, struct bus_cache *cache, uint64_t addr, const void *data, unsigned int size);
 
 #endif

@@ -51,9 +51,10 @@ static double guest_mips(int vcpu, struct kvm_run *run)
 /* Real mode: mov ecx, LOOPS; again: dec ecx; jnz again; out 0x80, al; jmp start. */
 static double measure_ring0(int kvm)
 {
-	static const uint8_t code[] = { 0x66, 0xb9, LOOPS & 0xff,      LOOPS >> 8 & 0xff, LOOPS >> 16, 0,
-					0x66, 0x49, 0x75,	       0xfc,		   0xe6,	0x80,
-					0xeb, 0xf2 };
+	static const uint8_t code[] = { 0x66,	     0xb9, LOOPS & 0xff, LOOPS >> 8 & 0xff,
+					LOOPS >> 16, 0,	   0x66,	 0x49,
+					0x75,	     0xfc, 0xe6,	 0x80,
+					0xeb,	     0xf2 };
 	const size_t page = 4096;
 	struct kvm_userspace_memory_region slot = { .memory_size = page };
 	struct kvm_regs regs = { .rflags = 2 };
@@ -100,7 +101,8 @@ static void report_speed(int kvm)
 		line("guest ring 0", "does not run a loop in real mode: this KVM is very incomplete");
 	else if (mips < NATIVE_MIPS)
 		line("guest ring 0",
-		     "%.1f million instructions/s: interpreted; small test guests run, a stock kernel takes hours", mips);
+		     "%.1f million instructions/s: interpreted; small test guests run, a stock kernel takes hours",
+		     mips);
 	else
 		line("guest ring 0", "%.0f million instructions/s: native speed", mips);
 }
@@ -119,6 +121,7 @@ static void report_kvm(int kvm)
 		   "no: each character on COM1 is an exit more");
 	report_cap(kvm, "read-only memory", KVM_CAP_READONLY_MEM, "yes: cheap serial output by MMIO",
 		   "no: serial registers are read by exits");
+	report_cap(kvm, "split irqchip", KVM_CAP_SPLIT_IRQCHIP, "yes", "no: vmm cannot run, it needs LAPICs without a PIC");
 	report_cap(kvm, "interrupt eventfds", KVM_CAP_IRQFD, "yes", "no: vmm cannot deliver MSI");
 	report_cap(kvm, "doorbell eventfds", KVM_CAP_IOEVENTFD, "yes", "no: each doorbell is an exit to vmm");
 	report_cap(kvm, "Hyper-V SynIC", KVM_CAP_HYPERV_SYNIC2, "in the kernel",
@@ -134,7 +137,8 @@ static bool report_io_uring(void)
 	int ret = io_uring_queue_init_params(4, &ring, &params);
 
 	if (ret < 0) {
-		line("io_uring", "not usable: %s; see /proc/sys/kernel/io_uring_disabled and seccomp policies", strerror(-ret));
+		line("io_uring", "not usable: %s; see /proc/sys/kernel/io_uring_disabled and seccomp policies",
+		     strerror(-ret));
 		return false;
 	}
 	line("io_uring", "yes (features 0x%x%s)", params.features,
@@ -168,12 +172,15 @@ int check_host(void)
 		line("kernel", "%s %s (6.1 or later is needed)", uts.release, uts.machine);
 	if (kvm < 0) {
 		line("/dev/kvm", "%s%s", strerror(errno),
-		     errno == EACCES ? ": add yourself to the group kvm and log in again" :
-		     errno == ENOENT ? ": modprobe kvm_intel or kvm_amd; virtualization may be off in the firmware" :
-				       "");
+		     errno == EACCES   ? ": add yourself to the group kvm and log in again"
+		     : errno == ENOENT ? ": modprobe kvm_intel or kvm_amd; virtualization may be off in the firmware"
+				       : "");
 	} else {
 		usable = ioctl(kvm, KVM_GET_API_VERSION, 0) == KVM_API_VERSION;
 		line("/dev/kvm", usable ? "usable" : "speaks an unknown API version");
+		usable &= ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPLIT_IRQCHIP) > 0 &&
+			  ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_SIGNAL_MSI) > 0 &&
+			  ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS) > 0;
 		report_kvm(kvm);
 		report_speed(kvm);
 		close(kvm);

@@ -26,8 +26,8 @@ void coalesce_attach(struct coalesce *c, void *ring, uint32_t page_size)
 {
 	c->ring = ring;
 	/* Documentation/virt/kvm/api.rst: the ring fills one page after its two indices. */
-	c->capacity = (uint32_t)((page_size - sizeof(struct kvm_coalesced_mmio_ring)) /
-				 sizeof(struct kvm_coalesced_mmio));
+	c->capacity =
+		(uint32_t)((page_size - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio));
 }
 
 bool coalesce_zone(struct coalesce *c, bool pio, uint64_t addr, uint32_t len)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Writes that KVM collects in a ring instead of leaving to user space, one per write (KVM_CAP_COALESCED_MMIO,
- * KVM_CAP_COALESCED_PIO). Used for the serial port's transmit register: a character then costs no exit to vmm.
+ * KVM_CAP_COALESCED_PIO). Used where a write needs no answer: the serial port's transmit register (a character then
+ * costs no exit to vmm) and the IOAPIC's index register.
  *
  * Whoever is about to act on guest state drains first: every vCPU thread after KVM_RUN returned, the loop by timer
  * while a device asks for it. Order among coalesced writes and with later exits of the same vCPU is kept.

@@ -30,14 +30,14 @@
 #include "vmm/terminal.h"
 #include "vmm/vm.h"
 
-#define RING_SIZE   65536ULL
-#define ROOM_LIMIT  (RING_SIZE - RING_SIZE / 4)
-#define CHUNK	    2048
-#define FLUSH_NS    3000000
-#define INPUT_SIZE  256
-#define KEYS_SIZE   64
-#define ESCAPE	    0x01 /* Ctrl-A */
-#define GIVE_UP_MS  1000
+#define RING_SIZE  65536ULL
+#define ROOM_LIMIT (RING_SIZE - RING_SIZE / 4)
+#define CHUNK	   2048
+#define FLUSH_NS   3000000
+#define INPUT_SIZE 256
+#define KEYS_SIZE  64
+#define ESCAPE	   0x01 /* Ctrl-A */
+#define GIVE_UP_MS 500
 
 enum sink { SINK_NULL, SINK_STDIO, SINK_FILE, SINK_UNIX };
 
@@ -51,7 +51,7 @@ struct console {
 	const char *socket_path;
 
 	pthread_mutex_t lock; /* the ring and what follows, up to the blank line */
-	uint8_t *ring; /* from the first output on */
+	uint8_t *ring;	      /* from the first output on */
 	uint64_t start, sent, end;
 	uint64_t dropped;
 	bool attached; /* there is a sink that takes output */
@@ -296,8 +296,7 @@ static void got_keys(struct console *c, size_t length)
 static void deliver(struct console *c)
 {
 	if (c->input_taken < c->input_used && c->cb.input)
-		c->input_taken +=
-			c->cb.input(c->cb.opaque, c->input + c->input_taken, c->input_used - c->input_taken);
+		c->input_taken += c->cb.input(c->cb.opaque, c->input + c->input_taken, c->input_used - c->input_taken);
 	else if (!c->cb.input)
 		c->input_taken = c->input_used;
 	if (c->raw || c->input_taken == c->input_used)
@@ -413,7 +412,7 @@ static int open_socket(struct console *c, const char *path)
 
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
 	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->listen_fd < 0)
 		return -errno;

@@ -21,7 +21,8 @@ struct device_class {
 	/* Name of the device's node in the DSDT and who writes its body (struct acpi_node). NULL: none. */
 	const char *aml_name;
 	void (*build_aml)(struct aml *aml, void *device);
-	/* Adds the device's node to the machine's device tree (libfdt, sequential write). 0 or a libfdt error. NULL: none. */
+	/* Adds the device's node to the machine's device tree (libfdt, sequential write). 0 or a libfdt error. NULL:
+	 * none. */
 	int (*build_fdt)(const struct device *dev, void *fdt);
 };
 

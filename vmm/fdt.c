@@ -16,7 +16,7 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define FDT_SIZE 0x20000
+#define FDT_SIZE       0x20000
 #define IOAPIC_PHANDLE 1
 
 /* libfdt's sequential writer latches no error: the first one is kept here. */

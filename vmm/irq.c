@@ -9,7 +9,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
 #include "vmm/trace.h"
 
 int irqs_init(struct irqs *irqs, int vm_fd)

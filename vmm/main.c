@@ -7,6 +7,7 @@
 #include "vmm/fdt.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
+#include "vmm/terminal.h"
 #include "vmm/trace.h"
 #include "vmm/vm.h"
 
@@ -14,6 +15,8 @@ static int enable_traces(const struct config *config)
 {
 	char err[256];
 
+	if (config->nr_traces)
+		terminal_fill_descriptors();
 	for (unsigned int i = 0; i < config->nr_traces; i++) {
 		int ret = trace_enable(config->traces[i], err, sizeof(err));
 

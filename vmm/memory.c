@@ -61,7 +61,8 @@ static int map_ram(struct memory *mem)
 	if (mem->fd < 0) {
 		mem->reservation = mmap(NULL, mem->reserved, PROT_READ | PROT_WRITE, flags, -1, 0);
 	} else {
-		mem->reservation = mmap(NULL, mem->reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		mem->reservation =
+			mmap(NULL, mem->reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	}
 	if (mem->reservation == MAP_FAILED) {
 		mem->reservation = NULL;
@@ -69,7 +70,8 @@ static int map_ram(struct memory *mem)
 	}
 	start = (uint8_t *)(((uintptr_t)mem->reservation + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
 	if (mem->fd >= 0) {
-		/* Pages of hugetlbfs are reserved here (no MAP_NORESERVE): a shortage is an error now, not SIGBUS later. */
+		/* Pages of hugetlbfs are reserved here (no MAP_NORESERVE): a shortage is an error now, not SIGBUS
+		 * later. */
 		if (mem->backing == RAM_HUGETLB)
 			flags &= ~MAP_NORESERVE;
 		if (mmap(start, mem->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, mem->fd, 0) == MAP_FAILED)
@@ -140,7 +142,8 @@ void *ram_ptr(const struct memory *mem, uint64_t gpa, uint64_t len)
 int ram_clear(struct memory *mem)
 {
 	if (mem->fd >= 0)
-		return fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0 ? -errno : 0;
+		return fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0 ? -errno
+													       : 0;
 	return madvise(mem->host, mem->size, MADV_DONTNEED) < 0 ? -errno : 0;
 }
 

@@ -18,9 +18,9 @@
 #define MEMSLOTS_MAX  512
 
 enum ram_backing {
-	RAM_ANON,     /* private anonymous memory, transparent huge pages */
-	RAM_MEMFD,    /* sealed memfd, shareable with a peer process */
-	RAM_HUGETLB,  /* memfd on hugetlbfs, 2 MiB pages, reserved at start */
+	RAM_ANON,    /* private anonymous memory, transparent huge pages */
+	RAM_MEMFD,   /* sealed memfd, shareable with a peer process */
+	RAM_HUGETLB, /* memfd on hugetlbfs, 2 MiB pages, reserved at start */
 };
 
 struct memory {

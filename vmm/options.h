@@ -9,11 +9,11 @@
 
 #include "vmm/memory.h"
 
-#define MAX_CPUS     254 /* APIC ids of one byte, 0xff being broadcast */
-#define MEMORY_MIN   (32ULL << 20)
-#define MEMORY_MAX   (1ULL << 42)
-#define CMDLINE_MAX  65535
-#define MAX_TRACES   16
+#define MAX_CPUS    254 /* APIC ids of one byte, 0xff being broadcast */
+#define MEMORY_MIN  (32ULL << 20)
+#define MEMORY_MAX  (1ULL << 42)
+#define CMDLINE_MAX 65535
+#define MAX_TRACES  16
 
 enum boot_mode {
 	BOOT_AUTO,  /* unpack on the host, the guest's own decompressor if that fails */

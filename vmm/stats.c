@@ -162,7 +162,8 @@ int stats_write(struct vm *vm, const char *path)
 	FILE *f = fopen(path, "we");
 	int ret = 0;
 
-	if (!f || json_dumpf(root, f, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) || fputc('\n', f) == EOF)
+	if (!f || json_dumpf(root, f, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) ||
+	    fputc('\n', f) == EOF)
 		ret = errno ? -errno : -EIO;
 	if (f && fclose(f) && !ret)
 		ret = -errno;

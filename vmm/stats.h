@@ -12,7 +12,7 @@ struct memory_use {
 	uint64_t resident;
 	uint64_t anonymous;
 	uint64_t guest; /* guest RAM that is resident */
-	uint64_t peak; /* highest resident set of the whole process less the guest RAM that is resident now */
+	uint64_t peak;	/* highest resident set of the whole process less the guest RAM that is resident now */
 };
 
 /* Reads /proc/self/smaps and status. 0 or -errno. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/terminal.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <termios.h>
@@ -45,4 +46,15 @@ bool terminal_raw(void)
 bool terminal_is_raw(void)
 {
 	return is_raw;
+}
+
+void terminal_fill_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
 }

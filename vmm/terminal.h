@@ -13,4 +13,10 @@ bool terminal_raw(void);
 bool terminal_is_raw(void);
 void terminal_restore(void);
 
+/*
+ * Gives standard descriptors that were closed /dev/null: the next file opened would get their number, and the console's
+ * data would go there.
+ */
+void terminal_fill_descriptors(void);
+
 #endif

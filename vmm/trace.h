@@ -12,39 +12,39 @@
 #define SDT_USE_VARIADIC /* STAP_PROBEV */
 #include <sys/sdt.h>
 
-#define TRACE_POINTS(X)                                                                                        \
-	X(vcpu_exit)                                                                                           \
-	X(pio_read)                                                                                            \
-	X(pio_write)                                                                                           \
-	X(mmio_read)                                                                                           \
-	X(mmio_write)                                                                                          \
-	X(irq_level)                                                                                           \
-	X(msi_route)                                                                                           \
-	X(memslot_add)                                                                                         \
-	X(memslot_del)                                                                                         \
-	X(vm_event)                                                                                            \
-	X(post_code)                                                                                           \
-	X(uart_read)                                                                                           \
-	X(uart_write)                                                                                          \
-	X(pci_config_read)                                                                                     \
-	X(pci_config_write)                                                                                    \
-	X(pci_bar_map)                                                                                         \
+#define TRACE_POINTS(X)                                                                                                \
+	X(vcpu_exit)                                                                                                   \
+	X(pio_read)                                                                                                    \
+	X(pio_write)                                                                                                   \
+	X(mmio_read)                                                                                                   \
+	X(mmio_write)                                                                                                  \
+	X(irq_level)                                                                                                   \
+	X(msi_route)                                                                                                   \
+	X(memslot_add)                                                                                                 \
+	X(memslot_del)                                                                                                 \
+	X(vm_event)                                                                                                    \
+	X(post_code)                                                                                                   \
+	X(uart_read)                                                                                                   \
+	X(uart_write)                                                                                                  \
+	X(pci_config_read)                                                                                             \
+	X(pci_config_write)                                                                                            \
+	X(pci_bar_map)                                                                                                 \
 	X(pci_bar_unmap)
 
 enum trace_id {
 #define X(name) TRACE_##name,
 	TRACE_POINTS(X)
 #undef X
-	TRACE_COUNT
+		TRACE_COUNT
 };
 
 extern bool trace_on[TRACE_COUNT];
 
-#define TRACE(name, fmt, ...)                                                                                  \
-	do {                                                                                                   \
-		STAP_PROBEV(vmm, name, ##__VA_ARGS__);                                                         \
-		if (__builtin_expect(trace_on[TRACE_##name], 0))                                               \
-			trace_emit(TRACE_##name, fmt, ##__VA_ARGS__);                                          \
+#define TRACE(name, fmt, ...)                                                                                          \
+	do {                                                                                                           \
+		STAP_PROBEV(vmm, name, ##__VA_ARGS__);                                                                 \
+		if (__builtin_expect(trace_on[TRACE_##name], 0))                                                       \
+			trace_emit(TRACE_##name, fmt, ##__VA_ARGS__);                                                  \
 	} while (0)
 
 void trace_emit(enum trace_id id, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -59,8 +59,8 @@ static void one_port_access(struct vcpu *vcpu, uint16_t port, uint8_t *data, uns
 	struct region *region;
 	uint32_t value = 0;
 
-	region = in ? bus_read(bus, &vcpu->pio_cache, port, data, size) :
-		      bus_write(bus, &vcpu->pio_cache, port, data, size);
+	region = in ? bus_read(bus, &vcpu->pio_cache, port, data, size)
+		    : bus_write(bus, &vcpu->pio_cache, port, data, size);
 	count_region(vcpu, vcpu->pio_hits, region);
 	if (!trace_on[TRACE_pio_read] && !trace_on[TRACE_pio_write])
 		return;
@@ -89,9 +89,9 @@ static void exit_mmio(struct vcpu *vcpu)
 	struct region *region;
 	uint64_t value;
 
-	region = run->mmio.is_write ?
-			 bus_write(bus, &vcpu->mmio_cache, run->mmio.phys_addr, run->mmio.data, run->mmio.len) :
-			 bus_read(bus, &vcpu->mmio_cache, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+	region = run->mmio.is_write
+			 ? bus_write(bus, &vcpu->mmio_cache, run->mmio.phys_addr, run->mmio.data, run->mmio.len)
+			 : bus_read(bus, &vcpu->mmio_cache, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 	count_region(vcpu, vcpu->mmio_hits, region);
 	memcpy(&value, run->mmio.data, sizeof(value));
 	if (run->mmio.is_write)
@@ -140,9 +140,8 @@ static void exit_internal_error(struct vcpu *vcpu)
 	int used;
 
 	used = snprintf(text, sizeof(text), "KVM internal error %u%s", run->internal.suberror,
-			run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ?
-				" (an instruction KVM cannot emulate)" :
-				"");
+			run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ? " (an instruction KVM cannot emulate)"
+									       : "");
 	for (uint32_t i = 0; i < run->internal.ndata && i < 4; i++)
 		used += snprintf(text + used, sizeof(text) - (size_t)used, " 0x%llx",
 				 (unsigned long long)run->internal.data[i]);

@@ -34,10 +34,10 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	struct bus_cache pio_cache, mmio_cache;
-	_Atomic uint64_t exits[EXIT_REASONS]; /* by KVM_EXIT_* */
-	_Atomic uint64_t interrupted;	      /* KVM_RUN left by a signal */
+	_Atomic uint64_t exits[EXIT_REASONS];	/* by KVM_EXIT_* */
+	_Atomic uint64_t interrupted;		/* KVM_RUN left by a signal */
 	_Atomic uint64_t *pio_hits, *mmio_hits; /* by region id; BUS_MAX_REGIONS each */
-	_Atomic uint64_t unclaimed;	      /* accesses no region owned */
+	_Atomic uint64_t unclaimed;		/* accesses no region owned */
 };
 
 /* Creates the vCPU in KVM with the given APIC id and maps its kvm_run. 0 or -errno after printing the cause. */

@@ -30,12 +30,13 @@
 #include "vmm/log.h"
 #include "vmm/options.h"
 #include "vmm/stats.h"
+#include "vmm/terminal.h"
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
 
-#define TICK_NS	 50000000ULL
-#define PARK_NS	 500000000ULL /* a vCPU that takes longer to park at the end is left behind */
-#define POLL_NS	 20000000L
+#define TICK_NS 50000000ULL
+#define PARK_NS 500000000ULL /* a vCPU that takes longer to park at the end is left behind */
+#define POLL_NS 20000000L
 
 #define from_member(ptr, member) ((struct vm *)((char *)(ptr)-offsetof(struct vm, member)))
 
@@ -302,36 +303,23 @@ static int open_signals(struct vm *vm)
 	return 0;
 }
 
-/*
- * fd is the first file opened, and got the number of a standard descriptor that was closed: the console's data would go
- * there. It moves up, and /dev/null takes the free numbers. Returns the new descriptor or -1 with errno set.
- */
-static int fill_standard_descriptors(int fd)
-{
-	int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), null;
-
-	close(fd);
-	do
-		null = open("/dev/null", O_RDWR);
-	while (null >= 0 && null <= STDERR_FILENO);
-	if (null > STDERR_FILENO)
-		close(null);
-	return moved;
-}
-
 static int open_kvm(struct vm *vm)
 {
 	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (vm->kvm_fd >= 0 && vm->kvm_fd <= STDERR_FILENO)
-		vm->kvm_fd = fill_standard_descriptors(vm->kvm_fd);
+	/* Usually the first file opened: a low number tells that standard descriptors were closed. */
+	if (vm->kvm_fd >= 0 && vm->kvm_fd <= STDERR_FILENO) {
+		close(vm->kvm_fd);
+		terminal_fill_descriptors();
+		vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	}
 	if (vm->kvm_fd < 0) {
 		int ret = -errno;
 
 		log_line("/dev/kvm: %s%s", strerror(-ret),
 			 ret == -ENOENT ? ": load the kernel module kvm_intel or kvm_amd, or enable virtualization in "
-					  "the firmware" :
-			 ret == -EACCES ? ": add yourself to the group kvm" :
-					  "");
+					  "the firmware"
+			 : ret == -EACCES ? ": add yourself to the group kvm"
+					  : "");
 		return ret;
 	}
 	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0UL);
@@ -350,8 +338,8 @@ static int create_platform(struct vm *vm)
 	__u64 identity = IDENTITY_BASE;
 	int ret;
 
-	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_BASE) < 0 ||
-	    ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0) {
+	if (!x86_host_is_amd() && (ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_BASE) < 0 ||
+				   ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)) {
 		log_line("/dev/kvm: setting KVM's own pages: %s", strerror(errno));
 		return -errno;
 	}
@@ -422,7 +410,8 @@ int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
 		ret = vm->boot ? 0 : -EIO;
 	}
 	if (!ret)
-		ret = devices_create(vm, !vm->boot || !x86_boot_is_linux(vm->boot) || x86_names_console(config->cmdline));
+		ret = devices_create(vm,
+				     !vm->boot || !x86_boot_is_linux(vm->boot) || x86_names_console(config->cmdline));
 	if (!ret && vm->boot)
 		ret = enter(vm, vm->boot);
 	return ret;

@@ -55,7 +55,7 @@ struct vm {
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
 	struct kvm_cpuid2 *cpuid; /* what KVM supports */
-	struct x86_boot *boot; /* until the guest runs */
+	struct x86_boot *boot;	  /* until the guest runs */
 	struct device *devices;
 	struct console *console;
 	struct uart *uart; /* the one attached to the console */
@@ -104,10 +104,10 @@ int vm_run(struct vm *vm);
 void vm_destroy(struct vm *vm);
 
 /* What devices ask of the machine. Any thread; return at once, the loop thread carries it out. */
-void vm_poweroff(struct vm *vm);	       /* status 0 */
-void vm_reset(struct vm *vm);		       /* or the end with status 0 under --no-reboot */
-void vm_exit(struct vm *vm, int status);       /* the guest, or vmm itself, ends the run with this status */
-void vm_power_button(struct vm *vm);	       /* ask the guest to shut down; loop thread */
+void vm_poweroff(struct vm *vm);		/* status 0 */
+void vm_reset(struct vm *vm);			/* or the end with status 0 under --no-reboot */
+void vm_exit(struct vm *vm, int status);	/* the guest, or vmm itself, ends the run with this status */
+void vm_power_button(struct vm *vm);		/* ask the guest to shut down; loop thread */
 void vm_post_code(struct vm *vm, uint8_t code); /* stamped; the first POST_MARKS are kept */
 
 /* Asks for coalesced writes to be drained by timer while uart_wants_tick(). Any thread. */

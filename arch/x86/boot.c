@@ -5,10 +5,12 @@
  */
 #include <asm/bootparam.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "arch/x86/acpi.h"
 #include "arch/x86/layout.h"
@@ -34,6 +36,7 @@ struct x86_boot {
 	struct ram_view ram;
 	struct kernel_image image;
 	bool image_open;
+	int initrd_fd;
 	struct load_result kernel;
 	struct gpa_range initrd;
 	uint64_t rsdp, cmdline;
@@ -92,10 +95,11 @@ static int write_cmdline(struct x86_boot *b)
 		snprintf(console, sizeof(console), "%sconsole=uart8250,mmio,0x%llx", *given ? " " : "", UART_MMIO_BASE);
 	length = strlen(given) + strlen(console);
 	if (length > b->kernel.cmdline_max || length > CMDLINE_MAX) {
-		log_line("--cmdline: %zu bytes with vmm's console; this kernel takes %u", length, b->kernel.cmdline_max);
+		log_line("--cmdline: %zu bytes with vmm's console; this kernel takes %u", length,
+			 b->kernel.cmdline_max);
 		return -EINVAL;
 	}
-	memcpy(out, given, strlen(given));
+	memcpy(out, given, strlen(given) + 1);
 	memcpy(out + strlen(given), console, strlen(console) + 1);
 	b->cmdline = CMDLINE_GPA;
 	return 0;
@@ -154,18 +158,37 @@ static int load_initrd(struct x86_boot *b, uint64_t max)
 
 	if (!path)
 		return 0;
-	ret = loader_place_file(&b->ram, path, max, INITRD_ALIGN, &b->kernel.image, &b->initrd, err, sizeof(err));
+	if (b->initrd_fd < 0)
+		b->initrd_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (b->initrd_fd < 0) {
+		ret = -errno;
+		log_line("--initrd %s: open: %s", path, strerror(-ret));
+		return ret;
+	}
+	ret = loader_place_file(&b->ram, b->initrd_fd, max, INITRD_ALIGN, &b->kernel.image, &b->initrd, err, sizeof(err));
 	if (ret)
 		log_line("--initrd %s: %s", path, err);
 	return ret;
 }
 
-/* Old kernels want it lower than the end of low RAM: once more, now that it is known. */
+/* Old kernels want it lower than the end of low RAM: it moves, now that this is known. */
 static int lower_initrd(struct x86_boot *b)
 {
-	if (b->initrd.end <= b->kernel.initrd_max)
+	const uint64_t size = b->initrd.end - b->initrd.start;
+	const uint64_t mask = ~(uint64_t)(INITRD_ALIGN - 1);
+	uint64_t to;
+
+	if (!size || b->initrd.end - 1 <= b->kernel.initrd_max)
 		return 0;
-	return load_initrd(b, b->kernel.initrd_max);
+	to = b->kernel.initrd_max + 1 >= size ? (b->kernel.initrd_max + 1 - size) & mask : 0;
+	if (to < b->kernel.image.end) {
+		log_line("--initrd %s: is too large: this kernel wants it between 0x%llx and 0x%llx", b->vm->config->initrd,
+			 (unsigned long long)b->kernel.image.end, (unsigned long long)b->kernel.initrd_max);
+		return -ENOMEM;
+	}
+	memmove(b->ram.host + to, b->ram.host + b->initrd.start, size);
+	b->initrd = (struct gpa_range){ to, to + size };
+	return 0;
 }
 
 static void write_gdt(struct vm *vm, bool pvh)
@@ -307,6 +330,7 @@ struct x86_boot *x86_boot_load(struct vm *vm, bool ram_is_zero)
 		return NULL;
 	}
 	b->vm = vm;
+	b->initrd_fd = -1;
 	b->ram = (struct ram_view){ vm->memory.host, vm->memory.low_size };
 	ret = getrandom(&b->random, sizeof(b->random), 0) == sizeof(b->random) ? 0 : -EIO;
 	if (ret)
@@ -327,8 +351,12 @@ struct x86_boot *x86_boot_load(struct vm *vm, bool ram_is_zero)
 
 void x86_boot_free(struct x86_boot *b)
 {
-	if (b && b->image_open)
+	if (!b)
+		return;
+	if (b->image_open)
 		loader_close(&b->image);
+	if (b->initrd_fd >= 0)
+		close(b->initrd_fd);
 	free(b);
 }
 

@@ -4,6 +4,7 @@
  * counted from 0. Leaf numbers and fields: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E.
  */
 #include <cpuid.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
@@ -50,6 +51,19 @@ struct kvm_cpuid2 *x86_read_cpuid(struct vm *vm)
 	}
 	add_l1_caches(cpuid);
 	return cpuid;
+}
+
+bool x86_host_is_amd(void)
+{
+	unsigned int max, b, c, d;
+	char vendor[13] = "";
+
+	if (!__get_cpuid(0, &max, &b, &c, &d))
+		return false;
+	memcpy(vendor, &b, 4);
+	memcpy(vendor + 4, &d, 4);
+	memcpy(vendor + 8, &c, 4);
+	return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine");
 }
 
 unsigned int x86_address_bits(const struct kvm_cpuid2 *supported)

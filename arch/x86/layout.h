@@ -9,7 +9,7 @@
 #define GDT_GPA		0x1000u
 #define BOOT_PARAMS_GPA 0x2000u
 #define PVH_INFO_GPA	0x3000u
-#define PAGE_TABLES_GPA 0x4000u	 /* PML4, PDPT and a page directory a GiB, 4 GiB mapped */
+#define PAGE_TABLES_GPA 0x4000u /* PML4, PDPT and a page directory a GiB, 4 GiB mapped */
 #define SETUP_SEED_GPA	0xa000u
 #define CMDLINE_GPA	0x20000u /* up to 64 KiB */
 #define FDT_GPA		0x40000u

@@ -26,7 +26,13 @@
 enum { CODE_SELECTOR = 0x10, DATA_SELECTOR = 0x18, TSS_SELECTOR = 0x20 };
 
 static const struct kvm_segment flat_data = {
-	.limit = 0xffffffff, .selector = DATA_SELECTOR, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1,
+	.limit = 0xffffffff,
+	.selector = DATA_SELECTOR,
+	.type = 3,
+	.present = 1,
+	.s = 1,
+	.db = 1,
+	.g = 1,
 };
 
 static void set_segments(struct kvm_sregs *s, const struct x86_entry *entry)

@@ -133,7 +133,8 @@ int x86_reset(struct vm *vm, const struct kvm_cpuid2 *supported)
 {
 	int model, ret;
 
-	/* A completion of the loop's io_uring counts as a signal inside the kernel, and creating a VM gives way to those. */
+	/* A completion of the loop's io_uring counts as a signal inside the kernel, and creating a VM gives way to
+	 * those. */
 	do
 		model = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0UL);
 	while (model < 0 && errno == EINTR);

@@ -26,9 +26,9 @@ struct x86_boot;
 /* How the boot processor enters the guest. */
 struct x86_entry {
 	uint64_t rip;
-	uint64_t info;	/* guest-physical: boot_params (64-bit entry, in rsi) or hvm_start_info (PVH, in ebx) */
-	uint64_t cr3;	/* 64-bit entry: identity page tables */
-	uint64_t gdt;	/* guest-physical */
+	uint64_t info; /* guest-physical: boot_params (64-bit entry, in rsi) or hvm_start_info (PVH, in ebx) */
+	uint64_t cr3;  /* 64-bit entry: identity page tables */
+	uint64_t gdt;  /* guest-physical */
 	bool pvh;
 };
 
@@ -37,6 +37,9 @@ struct kvm_cpuid2 *x86_read_cpuid(struct vm *vm);
 
 /* Gives a vCPU its CPUID: what KVM supports, with this machine's topology. 0 or -errno after printing the cause. */
 int x86_set_cpuid(struct vcpu *vcpu, const struct kvm_cpuid2 *supported);
+
+/* AMD's SVM runs real mode by itself; every other vendor's KVM is VMX, which may need pages of its own for it. */
+bool x86_host_is_amd(void);
 
 /* Physical address bits of the guest, from its CPUID. */
 unsigned int x86_address_bits(const struct kvm_cpuid2 *supported);

@@ -99,11 +99,9 @@ int debug_create(struct vm *vm)
 	int ret = debug ? 0 : -ENOMEM;
 
 	if (debug) {
-		debug->post = (struct region){ .name = "post-code",
-					       .base = DEBUG_POST_PORT,
-					       .length = PORTS,
-					       .ops = &post_ops,
-					       .opaque = debug };
+		debug->post = (struct region){
+			.name = "post-code", .base = DEBUG_POST_PORT, .length = PORTS, .ops = &post_ops, .opaque = debug
+		};
 		debug->exit = (struct region){ .name = "debug-exit",
 					       .base = DEBUG_EXIT_PORT,
 					       .length = PORTS,

@@ -103,8 +103,8 @@ int i8042_create(struct vm *vm)
 		}
 	}
 	if (ret) {
-		log_line("keyboard controller at ports 0x%x, 0x%x, 0x%x: %s", DATA_PORT, COMMAND_PORT,
-			 CONTROL_PORT, strerror(-ret));
+		log_line("keyboard controller at ports 0x%x, 0x%x, 0x%x: %s", DATA_PORT, COMMAND_PORT, CONTROL_PORT,
+			 strerror(-ret));
 		free(i8042);
 		return ret;
 	}

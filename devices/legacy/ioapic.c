@@ -3,6 +3,7 @@
 #include "devices/legacy/ioapic.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ struct ioapic {
 	struct device dev;
 	struct ioapic_core core;
 	struct region region;
+	_Atomic bool touched; /* the guest has been here */
 };
 
 static bool deliver(void *opaque, const struct irq_message *message)
@@ -50,14 +52,30 @@ static void eoi(void *opaque, uint8_t vector)
 
 static const struct irq_pin_ops pin_ops = { .set_level = set_level, .eoi = eoi };
 
+/*
+ * From the first access on KVM collects the writes that choose a register: by itself that has no effect, and what makes
+ * use of the choice exits and drains the ring first.
+ */
+static void touch(struct ioapic *ioapic)
+{
+	if (!atomic_exchange_explicit(&ioapic->touched, true, memory_order_relaxed))
+		coalesce_zone(&ioapic->dev.vm->coalesce, false, ioapic->region.base + IOAPIC_REGSEL, 4);
+}
+
 static uint64_t ioapic_read(void *opaque, uint64_t offset, unsigned int size)
 {
-	return ioapic_core_read(opaque, offset, size);
+	struct ioapic *ioapic = opaque;
+
+	touch(ioapic);
+	return ioapic_core_read(&ioapic->core, offset, size);
 }
 
 static void ioapic_write(void *opaque, uint64_t offset, unsigned int size, uint64_t value)
 {
-	ioapic_core_write(opaque, offset, size, value);
+	struct ioapic *ioapic = opaque;
+
+	touch(ioapic);
+	ioapic_core_write(&ioapic->core, offset, size, value);
 }
 
 static const struct io_ops register_ops = { .read = ioapic_read, .write = ioapic_write };
@@ -94,7 +112,7 @@ int ioapic_create(struct vm *vm, uint64_t base)
 			.base = base,
 			.length = IOAPIC_LENGTH,
 			.ops = &register_ops,
-			.opaque = &ioapic->core,
+			.opaque = ioapic,
 		};
 		ret = bus_add(&vm->mmio, &ioapic->region);
 	}
@@ -105,9 +123,6 @@ int ioapic_create(struct vm *vm, uint64_t base)
 		free(ioapic);
 		return ret;
 	}
-	/* Choosing a register has no effect by itself, and what makes use of the choice exits and drains the
-	 * ring first. */
-	coalesce_zone(&vm->coalesce, false, base + IOAPIC_REGSEL, 4);
 	device_register(vm, &ioapic->dev, &ioapic_class);
 	irqs_attach_pins(&vm->irqs, &pin_ops, &ioapic->core);
 	return 0;

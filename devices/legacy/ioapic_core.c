@@ -3,28 +3,29 @@
  * Theory of operation
  *
  * The Intel 82093AA data sheet (May 1996, order 290566) with the EOI register of later I/O APICs (version
- *0x20; Intel ICH data sheets, "I/O APIC EOI register"). With it a guest can end a level-triggered interrupt
- *by one write, where version 0x11 leaves it only the detour of making the entry edge-triggered and
- *level-triggered again, which works here too.
+ * 0x20; Intel ICH data sheets, "I/O APIC EOI register"). With it a guest can end a level-triggered interrupt
+ * by one write, where version 0x11 leaves it only the detour of making the entry edge-triggered and
+ * level-triggered again, which works here too.
  *
- * An entry whose pin asks for service becomes a message, in the format of an MSI (Intel SDM volume 3, 11.11):
+ * An entry whose pin asks for service becomes a message, in the format of an MSI (Intel SDM volume 3, 11.11).
  *
- *   edge    a rise of the line, while the entry is unmasked, is one message. A rise under the mask is lost,
- *as the data sheet says and KVM's own model does: unmasking is not an edge. level   a message goes out
- *whenever the line is high, the entry unmasked and Remote IRR clear; once a local APIC took it, Remote IRR is
- *set and holds back the next until the EOI. Unmasking and EOI look at the line again, so a line that stays
- *high is served again.
+ * Edge: a rise of the line, while the entry is unmasked, is one message. A rise under the mask is lost, as
+ * the data sheet says and KVM's own model does: unmasking is not an edge.
+ *
+ * Level: a message goes out whenever the line is high, the entry unmasked and Remote IRR clear. Once a local
+ * APIC took it, Remote IRR is set and holds back the next until the EOI. Unmasking and EOI look at the line
+ * again, so a line that stays high is served again.
  *
  * NMI and INIT are edge-triggered whatever the entry says (data sheet, 3.2.4). SMI and ExtINT have no one to
- *go to (no system-management mode, no 8259) and are dropped, as are reserved modes and vectors 0 to 15, which
- *a local APIC refuses. Polarity is kept and ignored: a line here is asserted or not. A message is delivered
- *at once, so the delivery status is always "idle".
+ * go to (no system-management mode, no 8259) and are dropped, as are reserved modes and vectors 0 to 15,
+ * which a local APIC refuses. Polarity is kept and ignored: a line here is asserted or not. A message is
+ * delivered at once, so the delivery status is always "idle".
  *
  * The local APICs are in KVM and report the EOI of those vectors only that they are told of, by the
- *level-triggered messages in the routing table of their VM. Telling them is slow (the kernel waits for all
- *readers of the old table), so it is done only when an unmasked level-triggered entry has another message
- *than was last told; an entry that is masked and unmasked again costs nothing. What has become stale is
- *dropped at the next occasion: until then it may cause an EOI to be told that no entry waits for.
+ * level-triggered messages in the routing table of their VM. Telling them is slow (the kernel waits for all
+ * readers of the old table), so it is done only when an unmasked level-triggered entry has another message
+ * than was last told; an entry that is masked and unmasked again costs nothing. What has become stale is
+ * dropped at the next occasion: until then it may cause an EOI to be told that no entry waits for.
  */
 #include "devices/legacy/ioapic_core.h"
 
@@ -38,8 +39,7 @@
 #define ID_BITS		 0x0f000000u
 #define DESTINATION_BITS 0xff000000u
 #define READ_ONLY	 (IOAPIC_STATUS | IOAPIC_REMOTE_IRR)
-#define LOW_BITS                                                                                             \
-	(IOAPIC_VECTOR | IOAPIC_MODE | IOAPIC_LOGICAL | IOAPIC_POLARITY | IOAPIC_LEVEL | IOAPIC_MASKED)
+#define LOW_BITS	 (IOAPIC_VECTOR | IOAPIC_MODE | IOAPIC_LOGICAL | IOAPIC_POLARITY | IOAPIC_LEVEL | IOAPIC_MASKED)
 
 static bool is_level(uint32_t low)
 {

@@ -252,11 +252,9 @@ int pm_create(struct vm *vm, uint16_t base, unsigned int gsi)
 		pm->toggles = timer_now() >> TOP_BIT;
 		pm->timer_op.fn = timer_fired;
 		pm->arm_work.fn = arm_posted;
-		pm->region = (struct region){ .name = "acpi-pm",
-					      .base = base,
-					      .length = ACPI_PM_BLOCK_LEN,
-					      .ops = &port_ops,
-					      .opaque = pm };
+		pm->region = (struct region){
+			.name = "acpi-pm", .base = base, .length = ACPI_PM_BLOCK_LEN, .ops = &port_ops, .opaque = pm
+		};
 		ret = bus_add(&vm->pio, &pm->region);
 	}
 	if (ret) {

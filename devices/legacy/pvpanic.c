@@ -112,11 +112,9 @@ int pvpanic_create(struct vm *vm)
 	int ret = pvpanic ? 0 : -ENOMEM;
 
 	if (pvpanic) {
-		pvpanic->region = (struct region){ .name = "pvpanic",
-						   .base = PVPANIC_PORT,
-						   .length = 1,
-						   .ops = &port_ops,
-						   .opaque = pvpanic };
+		pvpanic->region = (struct region){
+			.name = "pvpanic", .base = PVPANIC_PORT, .length = 1, .ops = &port_ops, .opaque = pvpanic
+		};
 		ret = bus_add(&vm->pio, &pvpanic->region);
 	}
 	if (ret) {

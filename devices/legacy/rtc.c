@@ -150,8 +150,7 @@ static void port_write(void *opaque, uint64_t offset, unsigned int size, uint64_
 		uint8_t byte = (uint8_t)(value >> (8 * i));
 
 		if (offset + i == 0) {
-			rtc->index =
-				byte & (RTC_CMOS_LEN - 1); /* bit 7 masks NMI, which nothing here raises */
+			rtc->index = byte & (RTC_CMOS_LEN - 1); /* bit 7 masks NMI, which nothing here raises */
 		} else if (offset + i == 1) {
 			rtc_core_write(&rtc->core, rtc->index, byte, now);
 			changed(rtc, now);

@@ -58,10 +58,10 @@ struct uart {
 
 	pthread_mutex_t lock;
 	struct uart_core core;
-	bool refused;	     /* the console holds input that did not fit and waits for console_rx_ready() */
-	bool more_input;     /* the same until input comes again or a tick passes: the memslot stays away
-				meanwhile */
-	bool writes_unasked; /* the driver has written THR with interrupts on, but not the transmitter's */
+	bool refused;		/* the console holds input that did not fit and waits for console_rx_ready() */
+	bool more_input;	/* the same until input comes again or a tick passes: the memslot stays away
+				   meanwhile */
+	bool writes_unasked;	/* the driver has written THR with interrupts on, but not the transmitter's */
 	_Atomic uint64_t *page; /* registers 0..7 as the guest reads them; NULL: at ports */
 	bool touched;		/* the guest has been here: only then is the memslot worth its price */
 	int slot;		/* -1: reads exit */

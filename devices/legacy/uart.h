@@ -14,8 +14,7 @@ struct uart;
 #define UART_PAGE_SIZE 4096
 
 enum uart_flags {
-	UART_ATTACHED =
-		1 << 0, /* to the machine's console; sets vm->uart. At most one. Else output is dropped. */
+	UART_ATTACHED = 1 << 0,	 /* to the machine's console; sets vm->uart. At most one. Else output is dropped. */
 	UART_DESCRIBED = 1 << 1, /* has a node in the DSDT and in the device tree */
 };
 

@@ -106,8 +106,8 @@ void uart_core_settle(struct uart_core *core)
 	update(core);
 }
 
-void uart_core_init(struct uart_core *core, const struct uart_core_ops *ops, void *opaque, bool fast,
-		    bool lazy, bool room)
+void uart_core_init(struct uart_core *core, const struct uart_core_ops *ops, void *opaque, bool fast, bool lazy,
+		    bool room)
 {
 	memset(core, 0, sizeof(*core));
 	core->ops = ops;
@@ -116,8 +116,7 @@ void uart_core_init(struct uart_core *core, const struct uart_core_ops *ops, voi
 	core->lazy = lazy;
 	core->room = room;
 	core->thri = room;
-	core->dll =
-		1; /* 115200 baud: not defined by the data sheet, but never a division by zero in the guest */
+	core->dll = 1; /* 115200 baud: not defined by the data sheet, but never a division by zero in the guest */
 }
 
 void uart_core_reset(struct uart_core *core, bool room)

@@ -97,8 +97,8 @@ struct uart_core {
 };
 
 /* The state after power-on. room: whether the other side takes bytes now. Does not call set_irq(). */
-void uart_core_init(struct uart_core *core, const struct uart_core_ops *ops, void *opaque, bool fast,
-		    bool lazy, bool room);
+void uart_core_init(struct uart_core *core, const struct uart_core_ops *ops, void *opaque, bool fast, bool lazy,
+		    bool room);
 /* The master reset: as after init, with the interrupt line lowered. */
 void uart_core_reset(struct uart_core *core, bool room);
 

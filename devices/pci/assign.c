@@ -53,8 +53,7 @@ static bool place(struct cursors *cursors, const struct pci_bar *bar, uint64_t *
 	if (bar->flags & PCI_BAR_PREFETCH)
 		return take(&cursors->mmio64, bar->size, align, address) ||
 		       take(&cursors->mmio32, bar->size, align, address);
-	return take(&cursors->mmio32, bar->size, align, address) ||
-	       take(&cursors->mmio64, bar->size, align, address);
+	return take(&cursors->mmio32, bar->size, align, address) || take(&cursors->mmio64, bar->size, align, address);
 }
 
 static int by_size(const void *a, const void *b)

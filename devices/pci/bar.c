@@ -148,8 +148,8 @@ static void try_map(struct pci_bar *bar, uint64_t address)
 		      (unsigned long long)bar->size);
 	} else if (bar->refused != address) {
 		bar->refused = address;
-		TRACE(pci_bar_map, "%s at 0x%llx size 0x%llx refused: error %d", bar->name,
-		      (unsigned long long)address, (unsigned long long)bar->size, -r);
+		TRACE(pci_bar_map, "%s at 0x%llx size 0x%llx refused: error %d", bar->name, (unsigned long long)address,
+		      (unsigned long long)bar->size, -r);
 	}
 }
 
@@ -237,8 +237,7 @@ int pci_add_bar(struct pci_function *fn, unsigned int index, uint64_t size, unsi
 	bar->flags = flags;
 	snprintf(bar->name, sizeof(bar->name), "%s.bar%u", fn->name, index);
 	bar->region = (struct region){ .name = bar->name, .length = size, .ops = &bar_ops, .opaque = bar };
-	pci_config_define(fn, reg, 4, flags, (uint32_t)writable & (flags & PCI_BAR_IO ? IO_MASK : MEM_MASK),
-			  0);
+	pci_config_define(fn, reg, 4, flags, (uint32_t)writable & (flags & PCI_BAR_IO ? IO_MASK : MEM_MASK), 0);
 	if (wide)
 		pci_config_define(fn, reg + 4, 4, 0, writable >> 32, 0);
 	return 0;
@@ -265,19 +264,17 @@ static int add_segment(struct pci_function *fn, unsigned int index, const struct
 int pci_bar_add_registers(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length,
 			  const struct io_ops *ops, void *opaque)
 {
-	return add_segment(
-		fn, index,
-		&(struct pci_bar_segment){ offset, length, .ops = ops, .opaque = opaque, .slot = -1 });
+	return add_segment(fn, index,
+			   &(struct pci_bar_segment){ offset, length, .ops = ops, .opaque = opaque, .slot = -1 });
 }
 
-int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length,
-		       void *host, bool readonly)
+int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
+		       bool readonly)
 {
 	if (!host || (uintptr_t)host % PAGE || offset % PAGE || length % PAGE)
 		return -EINVAL;
 	if (index >= PCI_BARS || (fn->bars[index].flags & PCI_BAR_IO))
 		return -EINVAL;
-	return add_segment(
-		fn, index,
-		&(struct pci_bar_segment){ offset, length, .host = host, .readonly = readonly, .slot = -1 });
+	return add_segment(fn, index,
+			   &(struct pci_bar_segment){ offset, length, .host = host, .readonly = readonly, .slot = -1 });
 }

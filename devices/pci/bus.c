@@ -37,21 +37,20 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned int devfn, unsigned int r
 	struct pci_function *fn = bus->functions[devfn];
 	if (fn)
 		value = pci_function_read(fn, reg, size);
-	TRACE(pci_config_read, "%s %02x.%u reg 0x%03x size %u value 0x%x", fn ? fn->name : "absent",
-	      devfn >> 3, devfn & 7, reg, size, value);
+	TRACE(pci_config_read, "%s %02x.%u reg 0x%03x size %u value 0x%x", fn ? fn->name : "absent", devfn >> 3,
+	      devfn & 7, reg, size, value);
 	pthread_mutex_unlock(&bus->lock);
 	return value;
 }
 
-void pci_config_write(struct pci_bus *bus, unsigned int devfn, unsigned int reg, unsigned int size,
-		      uint32_t value)
+void pci_config_write(struct pci_bus *bus, unsigned int devfn, unsigned int reg, unsigned int size, uint32_t value)
 {
 	if (devfn >= PCI_FUNCTIONS || size > 4 || reg > PCI_CONFIG_SIZE - size)
 		return;
 	pthread_mutex_lock(&bus->lock);
 	struct pci_function *fn = bus->functions[devfn];
-	TRACE(pci_config_write, "%s %02x.%u reg 0x%03x size %u value 0x%x", fn ? fn->name : "absent",
-	      devfn >> 3, devfn & 7, reg, size, value);
+	TRACE(pci_config_write, "%s %02x.%u reg 0x%03x size %u value 0x%x", fn ? fn->name : "absent", devfn >> 3,
+	      devfn & 7, reg, size, value);
 	if (fn)
 		pci_function_write(fn, reg, size, value);
 	pthread_mutex_unlock(&bus->lock);
@@ -234,12 +233,10 @@ static int add_regions(struct pci_bus *bus)
 	bus->address_region = (struct region){
 		.name = "pci-address", .base = ADDRESS_PORT, .length = 4, .ops = &address_ops, .opaque = bus
 	};
-	bus->data_region = (struct region){
-		.name = "pci-data", .base = DATA_PORT, .length = 4, .ops = &data_ops, .opaque = bus
-	};
-	bus->ecam_region = (struct region){
-		.name = "pci-ecam", .length = PCI_ECAM_SIZE, .ops = &ecam_ops, .opaque = bus
-	};
+	bus->data_region =
+		(struct region){ .name = "pci-data", .base = DATA_PORT, .length = 4, .ops = &data_ops, .opaque = bus };
+	bus->ecam_region =
+		(struct region){ .name = "pci-ecam", .length = PCI_ECAM_SIZE, .ops = &ecam_ops, .opaque = bus };
 	int r = bus_add(&vm->pio, &bus->address_region);
 	if (r)
 		return r;

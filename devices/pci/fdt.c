@@ -33,8 +33,7 @@ int pci_bus_build_fdt(const struct device *dev, void *fdt)
 {
 	const struct pci_bus *bus = (const struct pci_bus *)dev;
 	const struct pci_windows *w = &bus->windows;
-	const uint32_t reg[4] = { htobe32(w->ecam >> 32), htobe32((uint32_t)w->ecam), 0,
-				  htobe32(PCI_ECAM_SIZE) };
+	const uint32_t reg[4] = { htobe32(w->ecam >> 32), htobe32((uint32_t)w->ecam), 0, htobe32(PCI_ECAM_SIZE) };
 	const uint32_t bus_range[2] = { 0, 0 };
 	uint32_t ranges[3 * RANGE_CELLS];
 	unsigned int n = 0;

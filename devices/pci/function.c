@@ -42,8 +42,8 @@ void pci_config_set(struct pci_function *fn, unsigned int reg, unsigned int size
 	put_bytes(&fn->config[reg], size, value);
 }
 
-void pci_config_define(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t value,
-		       uint32_t writable, uint32_t clear)
+void pci_config_define(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t value, uint32_t writable,
+		       uint32_t clear)
 {
 	put_bytes(&fn->config[reg], size, value);
 	put_bytes(&fn->initial[reg], size, value);
@@ -166,8 +166,7 @@ static void mark_multifunction(struct pci_bus *bus, unsigned int slot)
 	for (unsigned int i = 0; i < 8; i++) {
 		struct pci_function *fn = bus->functions[slot * 8 + i];
 		if (fn)
-			pci_config_define(fn, PCI_HEADER_TYPE, 1, present > 1 ? PCI_HEADER_MULTIFUNCTION : 0,
-					  0, 0);
+			pci_config_define(fn, PCI_HEADER_TYPE, 1, present > 1 ? PCI_HEADER_MULTIFUNCTION : 0, 0, 0);
 	}
 }
 
@@ -187,8 +186,7 @@ static int find_devfn(const struct pci_bus *bus, int devfn)
 
 static void define_header(struct pci_function *fn, const struct pci_ids *ids)
 {
-	const uint32_t command = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
-				 PCI_COMMAND_INTX_DISABLE |
+	const uint32_t command = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE |
 				 0x0140; /* parity and SERR# enable: kept, no effect */
 
 	pci_config_define(fn, PCI_VENDOR_ID, 2, ids->vendor, 0, 0);

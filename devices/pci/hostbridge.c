@@ -77,9 +77,7 @@ int pci_host_bridge_create(struct pci_bus *bus)
  */
 int pci_lpc_create(struct pci_bus *bus)
 {
-	static const struct pci_ids ids = {
-		.vendor = 0x8086, .device = 0x2918, .class_code = 0x060100, .revision = 2
-	};
+	static const struct pci_ids ids = { .vendor = 0x8086, .device = 0x2918, .class_code = 0x060100, .revision = 2 };
 	struct pci_function *fn = chipset_function(bus, PCI_DEVFN(0x1f, 0), "lpc", &ids);
 
 	if (!fn)

@@ -112,11 +112,11 @@ static int add_capability(struct pci_msi *m)
 	pci_config_define(fn, offset + MSI_ADDRESS_HIGH, 4, 0, UINT32_MAX, 0);
 	pci_config_define(fn, offset + MSI_DATA, 2, 0, 0xffff, 0);
 	pci_config_define(fn, offset + MSI_MASK, 4, 0, masks, 0);
-	int r = pci_config_hook(fn, &(struct pci_config_hook){ offset + 2, MSI_PENDING - 2,
-							       .written = written, .opaque = m });
+	int r = pci_config_hook(
+		fn, &(struct pci_config_hook){ offset + 2, MSI_PENDING - 2, .written = written, .opaque = m });
 	return r ? r
-		 : pci_config_hook(fn, &(struct pci_config_hook){ offset + MSI_PENDING, 4,
-								  .reading = reading_pending, .opaque = m });
+		 : pci_config_hook(fn, &(struct pci_config_hook){ offset + MSI_PENDING, 4, .reading = reading_pending,
+								  .opaque = m });
 }
 
 int pci_msi_init(struct pci_function *fn, unsigned int vectors)

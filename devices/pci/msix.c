@@ -190,8 +190,7 @@ static int add_capability(struct msix *m, uint32_t table, uint32_t pba)
 	pci_config_define(fn, offset + 2, 2, m->count - 1, CONTROL_ENABLE | CONTROL_MASK, 0);
 	pci_config_define(fn, offset + 4, 4, table, 0, 0);
 	pci_config_define(fn, offset + 8, 4, pba, 0, 0);
-	return pci_config_hook(
-		fn, &(struct pci_config_hook){ offset + 2, 2, .written = control_written, .opaque = m });
+	return pci_config_hook(fn, &(struct pci_config_hook){ offset + 2, 2, .written = control_written, .opaque = m });
 }
 
 int msix_init(struct pci_function *fn, unsigned int vectors, unsigned int table_bar, uint32_t table_offset,
@@ -210,8 +209,7 @@ int msix_init(struct pci_function *fn, unsigned int vectors, unsigned int table_
 	pthread_mutex_init(&m->lock, NULL);
 	/* From here on the function owns it, also after an error: its segments refer to it. */
 	fn->msix = m;
-	r = pci_bar_add_registers(fn, table_bar, table_offset, (uint64_t)vectors * MSIX_ENTRY_SIZE,
-				  &table_ops, m);
+	r = pci_bar_add_registers(fn, table_bar, table_offset, (uint64_t)vectors * MSIX_ENTRY_SIZE, &table_ops, m);
 	if (!r)
 		r = pci_bar_add_registers(fn, pba_bar, pba_offset, (vectors + 63) / 64 * 8, &pba_ops, m);
 	return r ? r : add_capability(m, table_offset | table_bar, pba_offset | pba_bar);

@@ -212,8 +212,7 @@ void pci_bus_move_ecam(struct pci_bus *bus, uint64_t base);
  * functions and accesses beyond the end read all ones. Any thread, not holding bus->lock.
  */
 uint32_t pci_config_read(struct pci_bus *bus, unsigned int devfn, unsigned int reg, unsigned int size);
-void pci_config_write(struct pci_bus *bus, unsigned int devfn, unsigned int reg, unsigned int size,
-		      uint32_t value);
+void pci_config_write(struct pci_bus *bus, unsigned int devfn, unsigned int reg, unsigned int size, uint32_t value);
 
 /* The IOAPIC pin of INTA..INTD (pin 0..3) of a slot. The DSDT's _PRT says the same. */
 static inline unsigned int pci_intx_gsi(unsigned int slot, unsigned int pin)
@@ -236,8 +235,8 @@ void pci_function_fini(struct pci_function *fn);
  * Defines size bytes (1, 2 or 4) of configuration space: value after reset, the bits a guest may change and
  * those it clears by writing 1. The range must lie in the 4096 bytes; during creation only.
  */
-void pci_config_define(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t value,
-		       uint32_t writable, uint32_t clear);
+void pci_config_define(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t value, uint32_t writable,
+		       uint32_t clear);
 
 /* Current bytes, little-endian, for owners of registers. Under bus->lock or during creation; reg + size <=
  * 4096. */
@@ -274,8 +273,8 @@ int pci_bar_add_registers(struct pci_function *fn, unsigned int index, uint64_t 
  * Host memory as part of a memory BAR: all three page aligned, mapped by a memslot while the BAR is enabled.
  * host stays the caller's and must stay mapped until the function is gone. -EINVAL, -ENOSPC.
  */
-int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length,
-		       void *host, bool readonly);
+int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
+		       bool readonly);
 
 /* Gives the function interrupt pin 1..4 (INTA..INTD). */
 void pci_set_pin(struct pci_function *fn, unsigned int pin);

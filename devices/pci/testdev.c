@@ -136,8 +136,7 @@ static int add_capabilities(struct testdev *t)
 	int offset = pci_add_ext_capability(fn, PCI_EXT_CAP_VENDOR, 1, 12);
 	if (offset < 0)
 		return offset;
-	pci_config_define(fn, offset + 4, 4, 12u << 20, 0,
-			  0); /* PCI Express 4.0, 7.9.5.2: id, revision, length */
+	pci_config_define(fn, offset + 4, 4, 12u << 20, 0, 0); /* PCI Express 4.0, 7.9.5.2: id, revision, length */
 	pci_config_define(fn, offset + 8, 4, 0, UINT32_MAX, 0);
 	return 0;
 }
@@ -155,8 +154,7 @@ int pci_testdev_create(struct pci_bus *bus, uint64_t memory, unsigned int vector
 		return -ENOMEM;
 	t->size = memory;
 	t->vectors = vectors;
-	t->memory = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			 -1, 0);
+	t->memory = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (t->memory == MAP_FAILED) {
 		free(t);
 		return -ENOMEM;

@@ -341,8 +341,7 @@ void aml_name_integer(struct aml *a, const char *path, uint64_t value)
 	aml_integer(a, value);
 }
 
-void aml_operation_region(struct aml *a, const char *path, enum aml_space space, uint64_t offset,
-			  uint64_t length)
+void aml_operation_region(struct aml *a, const char *path, enum aml_space space, uint64_t offset, uint64_t length)
 {
 	begin_code(a);
 	acpi_buf_put8(a->out, OP_EXT);

@@ -108,8 +108,7 @@ void aml_name(struct aml *a, const char *path);
 void aml_name_integer(struct aml *a, const char *path, uint64_t value);
 
 /* OperationRegion (path, space, offset, length). */
-void aml_operation_region(struct aml *a, const char *path, enum aml_space space, uint64_t offset,
-			  uint64_t length);
+void aml_operation_region(struct aml *a, const char *path, enum aml_space space, uint64_t offset, uint64_t length);
 
 /* A unit of the open field: a name of one segment, or NULL for a gap. */
 void aml_field_unit(struct aml *a, const char *name, uint32_t bits);

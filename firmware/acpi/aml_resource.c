@@ -56,9 +56,8 @@ void aml_res_irq(struct aml *a, unsigned int irq, unsigned int flags)
 		return;
 	acpi_buf_put8(a->out, SMALL_IRQ + 1);
 	acpi_buf_put16(a->out, (uint16_t)(1u << irq));
-	acpi_buf_put8(a->out,
-		      (uint8_t)((flags & AML_IRQ_EDGE ? 1 << 0 : 0) | (flags & AML_IRQ_LOW ? 1 << 3 : 0) |
-				(flags & AML_IRQ_SHARED ? 1 << 4 : 0)));
+	acpi_buf_put8(a->out, (uint8_t)((flags & AML_IRQ_EDGE ? 1 << 0 : 0) | (flags & AML_IRQ_LOW ? 1 << 3 : 0) |
+					(flags & AML_IRQ_SHARED ? 1 << 4 : 0)));
 }
 
 void aml_res_interrupt(struct aml *a, uint32_t gsi, unsigned int flags)
@@ -67,9 +66,8 @@ void aml_res_interrupt(struct aml *a, uint32_t gsi, unsigned int flags)
 		return;
 	acpi_buf_put8(a->out, LARGE_INTERRUPT);
 	acpi_buf_put16(a->out, 6);
-	acpi_buf_put8(a->out,
-		      (uint8_t)(1 << 0 /* consumer */ | (flags & AML_IRQ_EDGE ? 1 << 1 : 0) |
-				(flags & AML_IRQ_LOW ? 1 << 2 : 0) | (flags & AML_IRQ_SHARED ? 1 << 3 : 0)));
+	acpi_buf_put8(a->out, (uint8_t)(1 << 0 /* consumer */ | (flags & AML_IRQ_EDGE ? 1 << 1 : 0) |
+					(flags & AML_IRQ_LOW ? 1 << 2 : 0) | (flags & AML_IRQ_SHARED ? 1 << 3 : 0)));
 	acpi_buf_put8(a->out, 1); /* one interrupt */
 	acpi_buf_put32(a->out, gsi);
 }
@@ -86,8 +84,8 @@ void aml_res_memory32_fixed(struct aml *a, uint32_t base, uint32_t size)
 }
 
 /* Granularity, minimum, maximum, translation and length, each of width bytes. */
-static void put_window(struct aml *a, unsigned int type, unsigned int type_flags, uint64_t first,
-		       uint64_t last, size_t width)
+static void put_window(struct aml *a, unsigned int type, unsigned int type_flags, uint64_t first, uint64_t last,
+		       size_t width)
 {
 	const uint64_t fields[] = { 0, first, last, 0, last - first + 1 };
 
@@ -103,8 +101,7 @@ static void put_window(struct aml *a, unsigned int type, unsigned int type_flags
 }
 
 /* A 16-bit length can't hold 0x10000, so the full space is misuse. */
-static void put_word_window(struct aml *a, unsigned int type, unsigned int type_flags, uint16_t first,
-			    uint16_t last)
+static void put_word_window(struct aml *a, unsigned int type, unsigned int type_flags, uint16_t first, uint16_t last)
 {
 	if (begin_resource(a, first <= last && last - first < UINT16_MAX))
 		put_window(a, type, type_flags, first, last, 2);

@@ -112,8 +112,7 @@ static void set_registers(struct acpi_buf *b, uint32_t fadt, const struct acpi_c
 static unsigned int boot_arch(const struct acpi_config *config)
 {
 	return (config->has_legacy_devices ? BOOT_LEGACY_DEVICES : 0u) | (config->has_8042 ? BOOT_8042 : 0u) |
-	       (config->has_vga ? 0u : BOOT_VGA_NOT_PRESENT) |
-	       (config->has_rtc ? 0u : BOOT_CMOS_RTC_NOT_PRESENT);
+	       (config->has_vga ? 0u : BOOT_VGA_NOT_PRESENT) | (config->has_rtc ? 0u : BOOT_CMOS_RTC_NOT_PRESENT);
 }
 
 uint32_t acpi_add_fadt(struct acpi_file *f, const struct acpi_config *config, uint32_t facs, uint32_t dsdt)
@@ -134,10 +133,9 @@ uint32_t acpi_add_fadt(struct acpi_file *f, const struct acpi_config *config, ui
 	acpi_buf_set(b, fadt + P_LVL3_LAT, NO_C3, 2);
 	acpi_buf_set(b, fadt + CENTURY, config->has_rtc ? CMOS_CENTURY : 0, 1);
 	acpi_buf_set(b, fadt + IAPC_BOOT_ARCH, boot_arch(config), 2);
-	acpi_buf_set(b, fadt + FLAGS,
-		     FLAG_WBINVD | FLAG_PROC_C1 | FLAG_SLP_BUTTON | FLAG_FIX_RTC | FLAG_TMR_VAL_EXT |
-			     FLAG_RESET_REG_SUP,
-		     4);
+	acpi_buf_set(
+		b, fadt + FLAGS,
+		FLAG_WBINVD | FLAG_PROC_C1 | FLAG_SLP_BUTTON | FLAG_FIX_RTC | FLAG_TMR_VAL_EXT | FLAG_RESET_REG_SUP, 4);
 	acpi_end_table(f, fadt);
 	return fadt;
 }

@@ -23,8 +23,7 @@ static void add_checksum(struct acpi_file *f, uint32_t offset, uint32_t start, u
 		acpi_buf_fail(&f->data, -EINVAL);
 		return;
 	}
-	f->checksums[f->checksum_count++] =
-		(struct acpi_checksum){ .offset = offset, .start = start, .len = len };
+	f->checksums[f->checksum_count++] = (struct acpi_checksum){ .offset = offset, .start = start, .len = len };
 }
 
 void acpi_point(struct acpi_file *f, uint32_t offset, uint8_t size, enum acpi_file_id target, uint32_t value)
@@ -34,8 +33,7 @@ void acpi_point(struct acpi_file *f, uint32_t offset, uint8_t size, enum acpi_fi
 		return;
 	}
 	acpi_buf_set(&f->data, offset, value, size);
-	f->pointers[f->pointer_count++] =
-		(struct acpi_pointer){ .offset = offset, .size = size, .target = target };
+	f->pointers[f->pointer_count++] = (struct acpi_pointer){ .offset = offset, .size = size, .target = target };
 }
 
 uint32_t acpi_begin_table(struct acpi_file *f, const char signature[4], uint8_t revision)
@@ -167,15 +165,15 @@ static bool valid_ranges(const struct acpi_config *c)
 	const uint64_t four_gib = 1ull << 32;
 
 	return !(ecam.base % (1 << 20)) && fits_below(ecam, four_gib) && c->mmio32.size &&
-	       fits_below(c->mmio32, four_gib) && fits_below(c->mmio64, 1ull << 63) &&
-	       !overlap(ecam, c->mmio32) && !overlap(ecam, c->mmio64) && !overlap(c->mmio32, c->mmio64);
+	       fits_below(c->mmio32, four_gib) && fits_below(c->mmio64, 1ull << 63) && !overlap(ecam, c->mmio32) &&
+	       !overlap(ecam, c->mmio64) && !overlap(c->mmio32, c->mmio64);
 }
 
 static bool valid_config(const struct acpi_config *c)
 {
 	return c->cpu_count && c->cpu_count <= ACPI_MAX_CPUS && !(c->gpe0_len & 1) && c->pm_base &&
-	       c->pm_base + ACPI_PM_GPE0 + c->gpe0_len <= UINT16_MAX &&
-	       ACPI_PM_GPE0 + c->gpe0_len <= UINT8_MAX && c->sci_irq < 16 && valid_ranges(c);
+	       c->pm_base + ACPI_PM_GPE0 + c->gpe0_len <= UINT16_MAX && ACPI_PM_GPE0 + c->gpe0_len <= UINT8_MAX &&
+	       c->sci_irq < 16 && valid_ranges(c);
 }
 
 int acpi_build(struct acpi_tables *t, const struct acpi_config *config)

@@ -14,8 +14,21 @@
 #define SLP_EN		 0x2000
 
 /* Offsets in the FADT: ACPI 6.4, table 5.9. */
-enum { FACS = 36, DSDT = 40, SCI_INT = 46, PM1A_EVT = 56, PM1A_CNT = 64, PM_TMR = 76, FLAGS = 112, RESET_REG = 116,
-       RESET_VALUE = 128, X_DSDT = 140, X_PM1A_EVT = 148, X_PM1A_CNT = 172, X_PM_TMR = 208 };
+enum {
+	FACS = 36,
+	DSDT = 40,
+	SCI_INT = 46,
+	PM1A_EVT = 56,
+	PM1A_CNT = 64,
+	PM_TMR = 76,
+	FLAGS = 112,
+	RESET_REG = 116,
+	RESET_VALUE = 128,
+	X_DSDT = 140,
+	X_PM1A_EVT = 148,
+	X_PM1A_CNT = 172,
+	X_PM_TMR = 208
+};
 
 static const struct acpi_header *fadt;
 static uint16_t events, control;

@@ -145,7 +145,7 @@ static void check_tree(uint64_t size)
 
 static void check_initrd(uint32_t size)
 {
-	const uint8_t *data = (const uint8_t *)(uint64_t)*(uint32_t *)(rt_boot_params + BP_RAMDISK_IMAGE);
+	const uint8_t *data = (const uint8_t *)(uint64_t) * (uint32_t *)(rt_boot_params + BP_RAMDISK_IMAGE);
 
 	CHECK_EQ(*(uint32_t *)(rt_boot_params + BP_RAMDISK_SIZE), size);
 	CHECK((uint64_t)data % 4096 == 0);

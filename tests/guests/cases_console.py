@@ -95,6 +95,15 @@ def connect(m, seconds=5):
             time.sleep(0.01)
 
 
+def somebody_listens(m):
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(m.path("serial"))
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
 def read_all(client):
     data = b""
     while True:
@@ -157,6 +166,11 @@ def _(m):
     first.kill()
     first.wait()
     check(stat.S_ISSOCK(os.stat(m.path("serial")).st_mode), "no socket is left")
+    # The kernel closes what a ring held only some time after the process is gone.
+    end = time.monotonic() + 5 * m.slack
+    while somebody_listens(m):
+        check(time.monotonic() < end, "the killed run still listens")
+        time.sleep(0.02)
     m.run("tool", "--serial", "unix:serial", "--cmdline", "exit=9").expect(9)
 
 

@@ -214,7 +214,7 @@ static void msix(void)
 	CHECK(cap);
 	count = (pci_read(devfn, cap + 2, 2) & 0x7ff) + 1;
 	CHECK_EQ(count, read32(regs + VECTORS));
-	CHECK_EQ(pci_read(devfn, cap + 4, 4), 4);	/* table: BAR4, offset 0 */
+	CHECK_EQ(pci_read(devfn, cap + 4, 4), 4); /* table: BAR4, offset 0 */
 	CHECK_EQ(pci_read(devfn, cap + 8, 4), PBA | 4);
 	for (uint32_t i = 0; i < count; i++)
 		CHECK_EQ(read32(table + 16 * i + 12), 1); /* masked after reset */

@@ -293,7 +293,7 @@ __attribute__((noreturn)) static void run_command(const struct strings *argv, co
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
-/* Wait for the command with signs of life on the control port, reaping all that ends. Returns its exit status. */
+/* Wait for the command, with signs of life on the control port, reaping all that ends. Returns its status. */
 static int wait_for(pid_t command)
 {
 	const struct timespec tick = { .tv_nsec = TICK_NS };

@@ -2,8 +2,8 @@
 /*
  * ring0speed - how fast does this machine's /dev/kvm run a guest's ring 0?
  *
- * A nested or software KVM can be complete and yet interpret kernel code, a hundred times too slow for a stock
- * kernel. No capability tells, so measure: a two-instruction loop in 32-bit protected mode, for at most
+ * A nested or software KVM can be complete and yet interpret kernel code, a hundred times too slow for a
+ * stock kernel. No capability tells, so measure: a two-instruction loop in 32-bit protected mode, for at most
  * LIMIT_MS.
  *
  *	ring0speed [DEVICE]

@@ -106,8 +106,7 @@ static void fake_teardown(void)
 int bus_add(struct bus *bus, struct region *region)
 {
 	for (unsigned int i = 0; i < fake.region_count; i++)
-		if (fake.region_bus[i] == bus &&
-		    region->base < fake.regions[i]->base + fake.regions[i]->length &&
+		if (fake.region_bus[i] == bus && region->base < fake.regions[i]->base + fake.regions[i]->length &&
 		    fake.regions[i]->base < region->base + region->length)
 			return -EEXIST;
 	assert_true(fake.region_count < FAKE_REGIONS);

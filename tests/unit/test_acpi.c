@@ -341,8 +341,7 @@ static void test_dsdt_choices(void **state)
 	/* Name (_S5, Package (4) {0, 0, 0, 0}) */
 	static const uint8_t s5[] = { 0x08, '_', 'S', '5', '_', 0x12, 0x06, 4, 0, 0, 0, 0 };
 	/* Package (1) {Package (4) {0x1FFFFF, 3, 0, 18}} */
-	static const uint8_t prt[] = { 0x12, 0x0F, 1, 0x12, 0x0C, 4, 0x0C, 0xFF,
-				       0xFF, 0x1F, 0, 0x0A, 3,	  0, 0x0A, 18 };
+	static const uint8_t prt[] = { 0x12, 0x0F, 1, 0x12, 0x0C, 4, 0x0C, 0xFF, 0xFF, 0x1F, 0, 0x0A, 3, 0, 0x0A, 18 };
 	static const uint8_t qword[] = { 0x8A, 0x2B, 0 };
 	struct machine *m = *state;
 
@@ -403,11 +402,11 @@ static void test_bad_config(void **state)
 	struct acpi_config *c = &m->sample.config;
 	const struct acpi_config good = *c;
 
-#define REFUSE(change)                                                                                       \
-	do {                                                                                                 \
-		*c = good;                                                                                   \
-		change;                                                                                      \
-		rebuild(m, -EINVAL);                                                                         \
+#define REFUSE(change)                                                                                                 \
+	do {                                                                                                           \
+		*c = good;                                                                                             \
+		change;                                                                                                \
+		rebuild(m, -EINVAL);                                                                                   \
 	} while (0)
 	REFUSE(c->cpu_count = 0);
 	REFUSE(c->cpu_count = ACPI_MAX_CPUS + 1);

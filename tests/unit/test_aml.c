@@ -119,8 +119,8 @@ static void test_field_lengths(void **state)
 	aml_end(a);
 	CHECK(&w, 0x5B, 0x80, 'R', 'E', 'G', '0', 0x00, 0x0C, 0x78, 0x56, 0x34, 0x12, 0x0B, 0x00, 0x04,
 	      /* Field (27): length 1, name 4, flags 1, units 5 + 3 + 6 + 7 */
-	      0x5B, 0x81, 0x1B, 'R', 'E', 'G', '0', 0x03, 'A', 'A', 'A', 'A', 0x3F, 0x00, 0x40, 0x04, 'B',
-	      'B', '_', '_', 0x4F, 0xFF, 'C', 'C', '_', '_', 0x80, 0x00, 0x01);
+	      0x5B, 0x81, 0x1B, 'R', 'E', 'G', '0', 0x03, 'A', 'A', 'A', 'A', 0x3F, 0x00, 0x40, 0x04, 'B', 'B', '_',
+	      '_', 0x4F, 0xFF, 'C', 'C', '_', '_', 0x80, 0x00, 0x01);
 }
 
 /* The insertion of an inner length must not disturb the outer ones. */
@@ -219,8 +219,8 @@ static void test_packages_and_buffers(void **state)
 	aml_path(a, "OBJ0");
 	aml_buffer(a, "\x55", 1);
 	aml_end(a);
-	CHECK(&w, 0x08, 'P', 'K', 'G', '_', 0x12, 0x13, 4, 0x0B, 0xFF, 0xFF, 0x12, 0x05, 1, 0x0D, 'X', 0, 'O',
-	      'B', 'J', '0', 0x11, 0x03, 0x01, 0x55);
+	CHECK(&w, 0x08, 'P', 'K', 'G', '_', 0x12, 0x13, 4, 0x0B, 0xFF, 0xFF, 0x12, 0x05, 1, 0x0D, 'X', 0, 'O', 'B', 'J',
+	      '0', 0x11, 0x03, 0x01, 0x55);
 
 	aml_buffer(start(&w), large, sizeof(large));
 	assert_int_equal(w.buf.len, 1 + 2 + 3 + 300);
@@ -251,8 +251,8 @@ static void test_code(void **state)
 	aml_op(a, AML_RETURN);
 	aml_path(a, "MTH0");
 	aml_end(a);
-	CHECK(&w, 0xA0, 0x08, 0x93, 0x68, 0x0A, 0x02, 0x70, 0x6E, 0x67, 0xA1, 0x0E, 0x8A, 0x6B, 0x0A, 0x08,
-	      'C', 'D', 'W', '3', 0xA4, 'M', 'T', 'H', '0');
+	CHECK(&w, 0xA0, 0x08, 0x93, 0x68, 0x0A, 0x02, 0x70, 0x6E, 0x67, 0xA1, 0x0E, 0x8A, 0x6B, 0x0A, 0x08, 'C', 'D',
+	      'W', '3', 0xA4, 'M', 'T', 'H', '0');
 }
 
 static void test_small_resources(void **state)
@@ -292,11 +292,10 @@ static void test_windows(void **state)
 	aml_res_qword_memory(a, 0x8000000000, 0x1000000000);
 	aml_end(a);
 	CHECK(&w, 0x11, 0x4E, 0x06, 0x0A, 0x6A, /* Buffer (106) */
-	      0x88, 0x0D, 0, 2, 0x0C, 0, 0, 0, 0, 0, 0xFF, 0, 0, 0, 0, 1, 0x88, 0x0D, 0, 1, 0x0C, 3, 0, 0, 0,
-	      0x0D, 0xFF, 0xFF, 0, 0, 0, 0xF3, 0x87, 0x17, 0, 0, 0x0C, 1, 0, 0, 0, 0, 0, 0, 0, 0xC0, 0xFF,
-	      0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x8A, 0x2B, 0, 0, 0x0C, 1, 0, 0, 0, 0, 0, 0, 0, 0,
-	      0, 0, 0, 0, 0x80, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x8F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-	      0, 0, 0x10, 0, 0, 0, 0x79, 0x00);
+	      0x88, 0x0D, 0, 2, 0x0C, 0, 0, 0, 0, 0, 0xFF, 0, 0, 0, 0, 1, 0x88, 0x0D, 0, 1, 0x0C, 3, 0, 0, 0, 0x0D,
+	      0xFF, 0xFF, 0, 0, 0, 0xF3, 0x87, 0x17, 0, 0, 0x0C, 1, 0, 0, 0, 0, 0, 0, 0, 0xC0, 0xFF, 0xFF, 0xFF, 0xFF,
+	      0, 0, 0, 0, 0, 0, 0, 0x40, 0x8A, 0x2B, 0, 0, 0x0C, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0,
+	      0xFF, 0xFF, 0xFF, 0xFF, 0x8F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0x79, 0x00);
 }
 
 static void io_past_end(struct aml *a)
@@ -362,10 +361,8 @@ static void integer_in_resources(struct aml *a)
 static void test_bad_resources(void **state)
 {
 	static void (*const bad[])(struct aml *) = {
-		io_past_end,	 io_empty,	    irq_16,
-		irq_no_flags_16, memory_empty,	    memory_past_4g,
-		window_past_4g,	 window_wraps,	    ports_backwards,
-		ports_all,	 code_in_resources, integer_in_resources,
+		io_past_end,	io_empty,     irq_16,	       irq_no_flags_16, memory_empty,	   memory_past_4g,
+		window_past_4g, window_wraps, ports_backwards, ports_all,	code_in_resources, integer_in_resources,
 	};
 	struct writer w;
 

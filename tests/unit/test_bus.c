@@ -198,7 +198,8 @@ static void *move(void *arg)
 	return NULL;
 }
 
-/* A region that never moves must be found whatever happens around it; the moving one answers as itself or not at all. */
+/* A region that never moves must be found whatever happens around it; the moving one answers as itself or not at all.
+ */
 static void readers_are_right_while_regions_move(void **state)
 {
 	struct bus *bus = *state;

@@ -104,15 +104,14 @@ static void fill(uint8_t *p, size_t len, uint32_t seed)
 			if (r & 0x100)
 				p[at + i] = (uint8_t)next_random(&seed);
 			else
-				p[at + i] = (r & 0x200) && at > 64 ? p[at + i - (r >> 10) % 64 - 1]
-								   : (uint8_t)(r >> 12);
+				p[at + i] =
+					(r & 0x200) && at > 64 ? p[at + i - (r >> 10) % 64 - 1] : (uint8_t)(r >> 12);
 		}
 		at += n;
 	}
 }
 
-static void put_phdr(uint8_t *elf, unsigned int i, uint64_t off, uint64_t paddr, uint64_t filesz,
-		     uint64_t memsz)
+static void put_phdr(uint8_t *elf, unsigned int i, uint64_t off, uint64_t paddr, uint64_t filesz, uint64_t memsz)
 {
 	Elf64_Phdr ph = {
 		.p_type = PT_LOAD,
@@ -181,9 +180,7 @@ static void put_relocations(struct bytes *b, bool negated)
 
 static size_t pack_gzip(const struct bytes *in, uint8_t *out)
 {
-	z_stream z = {
-		.next_in = in->data, .avail_in = (uInt)in->len, .next_out = out, .avail_out = PACK_MAX
-	};
+	z_stream z = { .next_in = in->data, .avail_in = (uInt)in->len, .next_out = out, .avail_out = PACK_MAX };
 
 	assert_int_equal(deflateInit2(&z, 1, Z_DEFLATED, 16 + 15, 8, Z_DEFAULT_STRATEGY), Z_OK);
 	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
@@ -195,24 +192,21 @@ static size_t pack_bzip2(const struct bytes *in, uint8_t *out)
 {
 	unsigned int len = PACK_MAX;
 
-	assert_int_equal(
-		BZ2_bzBuffToBuffCompress((char *)out, &len, (char *)in->data, (unsigned int)in->len, 1, 0, 0),
-		BZ_OK);
+	assert_int_equal(BZ2_bzBuffToBuffCompress((char *)out, &len, (char *)in->data, (unsigned int)in->len, 1, 0, 0),
+			 BZ_OK);
 	return len;
 }
 
 static size_t pack_xz(const struct bytes *in, uint8_t *out)
 {
 	lzma_options_lzma opt;
-	lzma_filter filters[] = { { LZMA_FILTER_X86, NULL },
-				  { LZMA_FILTER_LZMA2, &opt },
-				  { LZMA_VLI_UNKNOWN, NULL } };
+	lzma_filter filters[] = { { LZMA_FILTER_X86, NULL }, { LZMA_FILTER_LZMA2, &opt }, { LZMA_VLI_UNKNOWN, NULL } };
 	size_t len = 0;
 
 	lzma_lzma_preset(&opt, 0);
-	assert_int_equal(lzma_stream_buffer_encode(filters, LZMA_CHECK_CRC32, NULL, in->data, in->len, out,
-						   &len, PACK_MAX),
-			 LZMA_OK);
+	assert_int_equal(
+		lzma_stream_buffer_encode(filters, LZMA_CHECK_CRC32, NULL, in->data, in->len, out, &len, PACK_MAX),
+		LZMA_OK);
 	return len;
 }
 
@@ -377,8 +371,7 @@ static int load_path(struct fixture *f, const struct load_options *opt, struct l
 	return rc;
 }
 
-static int load_bytes(struct fixture *f, const struct bytes *b, const struct load_options *opt,
-		      struct load_result *res)
+static int load_bytes(struct fixture *f, const struct bytes *b, const struct load_options *opt, struct load_result *res)
 {
 	write_file(f, b->data, b->len);
 	return load_path(f, opt, res);
@@ -477,8 +470,7 @@ static void check_relocated(const struct fixture *f, const struct load_result *r
 	for (i = 0; i < sizeof(places32) / 4; i++)
 		assert_int_equal((uint32_t)expect_moved(f, image, places32[i], 4), (uint32_t)delta);
 	for (i = 0; i < sizeof(places_neg) / 4; i++)
-		assert_int_equal((uint32_t)expect_moved(f, image, places_neg[i], 4),
-				 negated ? (uint32_t)-delta : 0);
+		assert_int_equal((uint32_t)expect_moved(f, image, places_neg[i], 4), negated ? (uint32_t)-delta : 0);
 	for (i = 0; i < sizeof(places64) / 4; i++)
 		assert_int_equal(expect_moved(f, image, places64[i], 8), delta);
 	/* A byte that no relocation touches. */
@@ -498,9 +490,7 @@ static void both_relocation_tables_apply(void **state)
 		put_relocations(&elf, negated);
 		for (i = 0; i < sizeof(packers) / sizeof(packers[0]); i++) {
 			struct bytes bz = make_bzimage(&elf, &packers[i]);
-			struct load_options opt = { .kaslr = true,
-						    .ram_is_zero = true,
-						    .random = 0x9e3779b97f4a7c15 };
+			struct load_options opt = { .kaslr = true, .ram_is_zero = true, .random = 0x9e3779b97f4a7c15 };
 			struct load_result res;
 
 			reset_ram(f);
@@ -521,9 +511,7 @@ static void both_relocation_tables_apply(void **state)
 
 static void kaslr_stays_in_bounds(void **state)
 {
-	const struct bzimage_info bz = { .alignment = 0x200000,
-					 .pref_address = PREF,
-					 .init_size = INIT_SIZE };
+	const struct bzimage_info bz = { .alignment = 0x200000, .pref_address = PREF, .init_size = INIT_SIZE };
 	const uint64_t randoms[] = { 0, UINT64_MAX, 0xffffffff, 0xffffffff00000000, 0x8000000080000000 };
 	struct kaslr_choice first = { 0 }, last = { 0 };
 	size_t i;
@@ -534,8 +522,7 @@ static void kaslr_stays_in_bounds(void **state)
 
 		kaslr_choose(&bz, RAM_SIZE, randoms[i], &c);
 		assert_true(c.base >= PREF && c.base + INIT_SIZE <= RAM_SIZE && c.base % 0x200000 == 0);
-		assert_true(PREF + c.virt_offset + INIT_SIZE <= LINUX_IMAGE_SIZE &&
-			    c.virt_offset % 0x200000 == 0);
+		assert_true(PREF + c.virt_offset + INIT_SIZE <= LINUX_IMAGE_SIZE && c.virt_offset % 0x200000 == 0);
 		if (i == 0)
 			first = c;
 		if (i == 1)
@@ -551,9 +538,7 @@ static void top_keeps_kernel_below(void **state)
 {
 	struct fixture *f = *state;
 	struct bytes bz = make_bzimage(&f->elf, lz4);
-	struct load_options opt = {
-		.kaslr = true, .ram_is_zero = true, .random = UINT64_MAX, .top = 40 * MIB
-	};
+	struct load_options opt = { .kaslr = true, .ram_is_zero = true, .random = UINT64_MAX, .top = 40 * MIB };
 	struct load_result res;
 
 	assert_int_equal(load_bytes(f, &bz, &opt, &res), 0);
@@ -651,8 +636,7 @@ static void segments_in_odd_places_load(void **state)
 		struct load_result res;
 
 		for (i = 0; i < 3; i++) {
-			put_phdr(elf.data, (unsigned int)i, seg[i].off, PREF + seg[i].rel, seg[i].len,
-				 seg[i].len);
+			put_phdr(elf.data, (unsigned int)i, seg[i].off, PREF + seg[i].rel, seg[i].len, seg[i].len);
 			fill(elf.data + seg[i].off, seg[i].len, (uint32_t)(p + 7 * i));
 		}
 		bz = make_bzimage(&elf, &packers[p]);
@@ -660,8 +644,7 @@ static void segments_in_odd_places_load(void **state)
 		assert_int_equal(load_bytes(f, &bz, &plain, &res), 0);
 		assert_string_equal(res.note, "");
 		for (i = 0; i < 3; i++)
-			assert_memory_equal(f->ram.host + PREF + seg[i].rel, elf.data + seg[i].off,
-					    seg[i].len);
+			assert_memory_equal(f->ram.host + PREF + seg[i].rel, elf.data + seg[i].off, seg[i].len);
 		check_dirty(f, &res);
 		free(bz.data);
 		free(elf.data);
@@ -829,17 +812,14 @@ static struct bytes make_small_elf(uint32_t seed)
 	return b;
 }
 
-static void flip_and_load(struct fixture *f, const uint8_t *data, size_t len, unsigned int cases,
-			  uint32_t seed)
+static void flip_and_load(struct fixture *f, const uint8_t *data, size_t len, unsigned int cases, uint32_t seed)
 {
 	uint8_t *copy = malloc(len);
 	unsigned int i, k;
 
 	assert_non_null(copy);
 	for (i = 0; i < cases; i++) {
-		struct load_options opt = { .kaslr = i & 1,
-					    .ram_is_zero = true,
-					    .random = seed * 0x9e3779b97f4a7c15 };
+		struct load_options opt = { .kaslr = i & 1, .ram_is_zero = true, .random = seed * 0x9e3779b97f4a7c15 };
 		struct load_result res;
 		/* Half of the damage goes to the headers. */
 		size_t span = i & 2 && len > 2048 ? 2048 : len;
@@ -1050,6 +1030,18 @@ static void shrinking_file_is_an_error(void **state)
 	free(bz.data);
 }
 
+/* loader_place_file() for a path. */
+static int place_path(const struct ram_view *ram, const char *path, uint64_t max, uint64_t align,
+		      const struct gpa_range *avoid, struct gpa_range *where, char *err, size_t errlen)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+
+	assert_true(fd >= 0);
+	ret = loader_place_file(ram, fd, max, align, avoid, where, err, errlen);
+	close(fd);
+	return ret;
+}
+
 static void files_are_placed_high(void **state)
 {
 	struct fixture *f = *state;
@@ -1062,33 +1054,29 @@ static void files_are_placed_high(void **state)
 	assert_non_null(data);
 	fill(data, 5 * MIB, 77);
 	write_file(f, data, 5 * MIB - 3);
-	assert_int_equal(loader_place_file(&f->ram, f->path, 0x7fffffff, 4096, &kernel, &at, f->err, 256), 0);
+	assert_int_equal(place_path(&f->ram, f->path, 0x7fffffff, 4096, &kernel, &at, f->err, 256), 0);
 	assert_int_equal(at.start, RAM_SIZE - 5 * MIB);
 	assert_int_equal(at.end - at.start, 5 * MIB - 3);
 	assert_memory_equal(f->ram.host + at.start, data, 5 * MIB - 3);
 	/* A limit inside the kernel puts it below the kernel. */
-	assert_int_equal(loader_place_file(&f->ram, f->path, 20 * MIB, 4096, &kernel, &at, f->err, 256), 0);
+	assert_int_equal(place_path(&f->ram, f->path, 20 * MIB, 4096, &kernel, &at, f->err, 256), 0);
 	assert_int_equal(at.start, 11 * MIB);
 	/* The last byte may be at the limit. */
-	assert_int_equal(loader_place_file(&f->ram, f->path, 40 * MIB - 4, 1, &kernel, &at, f->err, 256), 0);
+	assert_int_equal(place_path(&f->ram, f->path, 40 * MIB - 4, 1, &kernel, &at, f->err, 256), 0);
 	assert_int_equal(at.end, 40 * MIB - 3);
-	assert_int_equal(loader_place_file(&f->ram, f->path, 5 * MIB, 4096, &kernel, &at, f->err, 256),
-			 -ENOMEM);
+	assert_int_equal(place_path(&f->ram, f->path, 5 * MIB, 4096, &kernel, &at, f->err, 256), -ENOMEM);
 	assert_non_null(strstr(f->err, "too large"));
-	assert_int_equal(loader_place_file(&f->ram, "/dev/zero", 0x7fffffff, 4096, &kernel, &at, f->err, 256),
-			 -ENOMEM);
+	assert_int_equal(place_path(&f->ram, "/dev/zero", 0x7fffffff, 4096, &kernel, &at, f->err, 256), -ENOMEM);
 	write_file(f, data, 0);
-	assert_int_equal(loader_place_file(&f->ram, f->path, 0x7fffffff, 4096, &kernel, &at, f->err, 256),
-			 -EINVAL);
+	assert_int_equal(place_path(&f->ram, f->path, 0x7fffffff, 4096, &kernel, &at, f->err, 256), -EINVAL);
 	assert_string_equal(f->err, "is empty");
-	assert_int_equal(loader_place_file(&f->ram, "/", 0x7fffffff, 4096, &kernel, &at, f->err, 256),
-			 -EISDIR);
+	assert_int_equal(place_path(&f->ram, "/", 0x7fffffff, 4096, &kernel, &at, f->err, 256), -EISDIR);
 	/* A pipe */
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(write(fds[1], data, 30000), 30000);
 	close(fds[1]);
 	snprintf(fd_path, sizeof(fd_path), "/dev/fd/%d", fds[0]);
-	assert_int_equal(loader_place_file(&f->ram, fd_path, 0x7fffffff, 4096, &kernel, &at, f->err, 256), 0);
+	assert_int_equal(place_path(&f->ram, fd_path, 0x7fffffff, 4096, &kernel, &at, f->err, 256), 0);
 	assert_int_equal(at.start, RAM_SIZE - 32768);
 	assert_int_equal(at.end - at.start, 30000);
 	assert_memory_equal(f->ram.host + at.start, data, 30000);
@@ -1104,8 +1092,7 @@ static void load_real_kernel(const char *path)
 	struct load_result res;
 	char err[256] = "";
 
-	ram.host = mmap(NULL, ram.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			-1, 0);
+	ram.host = mmap(NULL, ram.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_ptr_not_equal(ram.host, MAP_FAILED);
 	assert_int_equal(loader_open(&img, path, err, sizeof(err)), 0);
 	assert_int_equal(loader_load(&img, &ram, &opt, &res, err, sizeof(err)), 0);

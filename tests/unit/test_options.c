@@ -44,8 +44,8 @@ static void defaults(void **state)
 static void values_by_equals_or_by_space(void **state)
 {
 	(void)state;
-	assert_int_equal(PARSE("--kernel=a=b", "--cpus=64", "--memory", "5G,hugepages=on", "--cmdline", "",
-			       "--timeout", "1.5", "--no-reboot", "--boot", "guest"),
+	assert_int_equal(PARSE("--kernel=a=b", "--cpus=64", "--memory", "5G,hugepages=on", "--cmdline", "", "--timeout",
+			       "1.5", "--no-reboot", "--boot", "guest"),
 			 0);
 	assert_string_equal(config.kernel, "a=b");
 	assert_int_equal(config.cpus, 64);
@@ -122,9 +122,9 @@ static void sizes(void **state)
 		const char *text;
 		uint64_t bytes; /* 0: refused */
 	} cases[] = {
-		{ "1", 1 << 20 },   { "64K", 64 << 10 }, { "2m", 2 << 20 }, { "3G", 3ULL << 30 },
-		{ "4T", 4ULL << 40 }, { "", 0 },	 { "G", 0 },	    { "1P", 0 },
-		{ " 1", 0 },	      { "+1", 0 },	 { "0x10", 0 },	    { "18446744073709551615", 0 },
+		{ "1", 1 << 20 },     { "64K", 64 << 10 }, { "2m", 2 << 20 }, { "3G", 3ULL << 30 },
+		{ "4T", 4ULL << 40 }, { "", 0 },	   { "G", 0 },	      { "1P", 0 },
+		{ " 1", 0 },	      { "+1", 0 },	   { "0x10", 0 },     { "18446744073709551615", 0 },
 		{ "1GG", 0 },
 	};
 
@@ -153,9 +153,12 @@ static void too_many_traces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults),	     cmocka_unit_test(values_by_equals_or_by_space),
-		cmocka_unit_test(actions_need_no_kernel), cmocka_unit_test(mistakes_are_named),
-		cmocka_unit_test(sizes),	     cmocka_unit_test(too_many_traces),
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(values_by_equals_or_by_space),
+		cmocka_unit_test(actions_need_no_kernel),
+		cmocka_unit_test(mistakes_are_named),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(too_many_traces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -389,8 +389,7 @@ static uint64_t echo_read(void *opaque, uint64_t offset, unsigned int size)
 static const struct io_ops echo_ops = { .read = echo_read };
 
 /* A function with one register BAR at index 0 that answers with its tag. */
-static struct pci_function *echo(int devfn, const char *name, uint64_t size, unsigned int flags,
-				 uintptr_t tag)
+static struct pci_function *echo(int devfn, const char *name, uint64_t size, unsigned int flags, uintptr_t tag)
 {
 	struct pci_function *fn = plain(devfn, name);
 
@@ -469,16 +468,14 @@ static void multifunction(void **state)
 	plain(PCI_DEVFN(6, 1), "c");
 	plain(PCI_DEVFN(6, 0), "d");
 	assert_int_equal(rd(PCI_DEVFN(6, 0), PCI_HEADER_TYPE, 1), 0x80);
-	assert_int_equal(pci_function_init(&fn, fake->vm.pci, PCI_DEVFN(6, 0), "e", &plain_ids, NULL),
-			 -EEXIST);
+	assert_int_equal(pci_function_init(&fn, fake->vm.pci, PCI_DEVFN(6, 0), "e", &plain_ids, NULL), -EEXIST);
 	assert_int_equal(pci_function_init(&fn, fake->vm.pci, PCI_FUNCTIONS, "e", &plain_ids, NULL), -EINVAL);
 	for (unsigned int slot = 1; slot < PCI_SLOTS; slot++) {
 		if (slot == 5 || slot == 6)
 			continue;
 		assert_int_equal(plain(PCI_DEVFN_AUTO, "auto")->devfn, PCI_DEVFN(slot, 0));
 	}
-	assert_int_equal(pci_function_init(&fn, fake->vm.pci, PCI_DEVFN_AUTO, "e", &plain_ids, NULL),
-			 -ENOSPC);
+	assert_int_equal(pci_function_init(&fn, fake->vm.pci, PCI_DEVFN_AUTO, "e", &plain_ids, NULL), -ENOSPC);
 }
 
 static void address_port(void **state)
@@ -1008,8 +1005,7 @@ static void msix_control(const struct msix_guest *g, uint32_t value)
 	wr(g->fn->devfn, g->control, 2, value);
 }
 
-static void msix_entry(const struct msix_guest *g, unsigned int vector, uint32_t address, uint32_t data,
-		       uint32_t mask)
+static void msix_entry(const struct msix_guest *g, unsigned int vector, uint32_t address, uint32_t data, uint32_t mask)
 {
 	store(g->table + 16 * vector, 4, address);
 	store(g->table + 16 * vector + 4, 4, 0);
@@ -1402,8 +1398,8 @@ struct tally {
 	uint64_t mapped, refused;
 };
 
-static void check_bar(const struct pci_function *fn, unsigned int i, unsigned int *regions,
-		      unsigned int *slots, struct tally *tally)
+static void check_bar(const struct pci_function *fn, unsigned int i, unsigned int *regions, unsigned int *slots,
+		      struct tally *tally)
 {
 	const struct pci_bar *bar = &fn->bars[i];
 	uint64_t want = wanted(fn, i);
@@ -1427,8 +1423,7 @@ static void check_bar(const struct pci_function *fn, unsigned int i, unsigned in
 		if (!s->host)
 			continue;
 		assert_true(s->slot >= 0 && fake->slots[s->slot].used);
-		assert_true(fake->slots[s->slot].gpa == want + s->offset &&
-			    fake->slots[s->slot].host == s->host);
+		assert_true(fake->slots[s->slot].gpa == want + s->offset && fake->slots[s->slot].host == s->host);
 		++*slots;
 	}
 }
@@ -1548,8 +1543,9 @@ static void hostile_guest(void **state)
 	echo(PCI_DEVFN(7, 0), "e0", 0x1000, PCI_BAR_MEM32, 1);
 	echo(PCI_DEVFN(8, 0), "e1", 0x10, PCI_BAR_IO, 2);
 	echo(PCI_DEVFN(9, 0), "e2", 0x20000, PCI_BAR_MEM64, 3);
-	const unsigned int devfns[] = { t->devfn,	 PCI_DEVFN(6, 2), PCI_DEVFN(7, 0),
-					PCI_DEVFN(8, 0), PCI_DEVFN(9, 0), 0 };
+	const unsigned int devfns[] = {
+		t->devfn, PCI_DEVFN(6, 2), PCI_DEVFN(7, 0), PCI_DEVFN(8, 0), PCI_DEVFN(9, 0), 0
+	};
 	assert_int_equal(pci_assign_resources(fake->vm.pci), 0);
 	struct tally tally = { 0 };
 	for (uint64_t i = 0; i < writes; i++) {

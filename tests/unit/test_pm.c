@@ -166,8 +166,7 @@ static void any_access_is_harmless(void **state)
 			uint64_t value = in(port, sizes[i]);
 
 			if (port < PM_BASE || port + sizes[i] > PM_BASE + 12)
-				assert_int_equal(value,
-						 sizes[i] == 8 ? UINT64_MAX : (1ULL << 8 * sizes[i]) - 1);
+				assert_int_equal(value, sizes[i] == 8 ? UINT64_MAX : (1ULL << 8 * sizes[i]) - 1);
 			out(port, sizes[i], 0xa5a5a5a5a5a5a5a5);
 		}
 	assert_int_equal(in(PM_BASE + 6, 2), 0);

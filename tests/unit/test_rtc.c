@@ -94,8 +94,9 @@ static void twelve_hours(void **state)
 
 static void set_with(struct rtc_core *core, const uint8_t *date, int64_t now)
 {
-	static const uint8_t regs[] = { RTC_SECONDS, RTC_MINUTES, RTC_HOURS,  RTC_DAY,
-					RTC_MONTH,   RTC_YEAR,	  RTC_CENTURY };
+	static const uint8_t regs[] = {
+		RTC_SECONDS, RTC_MINUTES, RTC_HOURS, RTC_DAY, RTC_MONTH, RTC_YEAR, RTC_CENTURY
+	};
 
 	for (unsigned int i = 0; i < sizeof(regs); i++)
 		rtc_core_write(core, regs[i], date[i], now);
@@ -115,8 +116,7 @@ static void setting_with_divider_reset(void **state)
 	set_with(&core, leap, now);
 	assert_int_equal(rtc_core_read(&core, RTC_SECONDS, now + 100 * HZ), 0x58); /* stands still */
 	rtc_core_write(&core, RTC_B, RTC_B_24H, now);
-	assert_int_equal(rtc_core_read(&core, RTC_SECONDS, now + 100 * HZ),
-			 0x58); /* divider still in reset */
+	assert_int_equal(rtc_core_read(&core, RTC_SECONDS, now + 100 * HZ), 0x58); /* divider still in reset */
 	rtc_core_write(&core, RTC_A, 0x26, now + 5 * HZ);
 	now += 5 * HZ;
 	assert_int_equal(now + core.offset, day + HZ / 2);
@@ -234,8 +234,7 @@ static void update_flag(void **state)
 
 static void periodic_rates(void **state)
 {
-	static const int ticks[] = { 0,	  128, 256, 4,	  8,	16,   32,   64,
-				     128, 256, 512, 1024, 2048, 4096, 8192, 16384 };
+	static const int ticks[] = { 0, 128, 256, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384 };
 	struct rtc_core core;
 
 	(void)state;
@@ -320,14 +319,13 @@ static void alarms_against_brute_force(void **state)
 
 		rtc_core_init(&core, 0, now);
 		rtc_core_write(&core, RTC_B, RTC_B_24H | RTC_B_AIE | RTC_B_BINARY, now);
-		set_alarm(&core, any_h ? 0xc0 : (uint8_t)h, any_m ? 0xff : (uint8_t)m,
-			  any_s ? 0xd0 : (uint8_t)sec, now);
+		set_alarm(&core, any_h ? 0xc0 : (uint8_t)h, any_m ? 0xff : (uint8_t)m, any_s ? 0xd0 : (uint8_t)sec,
+			  now);
 		next = rtc_core_next(&core, now);
 		for (s = 1; s <= 86400; s++) {
 			int64_t t = (now / HZ + s) % 86400;
 
-			if ((any_h || t / 3600 == h) && (any_m || t / 60 % 60 == m) &&
-			    (any_s || t % 60 == sec))
+			if ((any_h || t / 3600 == h) && (any_m || t / 60 % 60 == m) && (any_s || t % 60 == sec))
 				break;
 		}
 		assert_int_equal(next, s > 86400 ? RTC_NEVER : s * HZ);

@@ -243,8 +243,7 @@ static void fifo_levels(void **state)
 		for (unsigned int n = 1; n <= 16; n++) {
 			assert_int_equal(rx(&w, (char[]){ (char)('a' + n), 0 }), 1);
 			assert_true(w.level);
-			assert_int_equal(rd(&w, UART_IIR),
-					 IIR_FIFO | (n >= trigger[i] ? IIR_RDI : IIR_TIMEOUT));
+			assert_int_equal(rd(&w, UART_IIR), IIR_FIFO | (n >= trigger[i] ? IIR_RDI : IIR_TIMEOUT));
 		}
 		assert_int_equal(rx(&w, "z"), 0);
 		for (unsigned int n = 1; n <= 16; n++) {
@@ -445,8 +444,7 @@ static void random_operations(void **state)
 					wr(&w, reg, (uint8_t)rand());
 				break;
 			case 6:
-				assert_true(uart_core_receive(&w.core, data, (unsigned int)rand() % 40) <=
-					    16);
+				assert_true(uart_core_receive(&w.core, data, (unsigned int)rand() % 40) <= 16);
 				break;
 			default:
 				w.room = rand() % 4;
@@ -475,8 +473,7 @@ static void random_operations(void **state)
 			assert_int_equal(w.level, w.core.line);
 		}
 		uart_core_settle(&w.core);
-		assert_int_equal(w.level,
-				 (w.core.mcr & MCR_OUT2) && !(uart_core_peek(&w.core, UART_IIR) & IIR_NONE));
+		assert_int_equal(w.level, (w.core.mcr & MCR_OUT2) && !(uart_core_peek(&w.core, UART_IIR) & IIR_NONE));
 	}
 }
 
@@ -512,8 +509,7 @@ static int setup_pio(void **state)
 	face_bus = &fake.vm.pio;
 	face_base = UART_COM1_PORT;
 	face_gsi = UART_COM1_GSI;
-	assert_int_equal(
-		uart_pio_create(&fake.vm, UART_COM1_PORT, UART_COM1_GSI, UART_ATTACHED | UART_DESCRIBED), 0);
+	assert_int_equal(uart_pio_create(&fake.vm, UART_COM1_PORT, UART_COM1_GSI, UART_ATTACHED | UART_DESCRIBED), 0);
 	uart_start(fake.vm.uart);
 	return 0;
 }
@@ -731,8 +727,7 @@ static void page_follows_the_registers(void **state)
 	page_agrees(true);
 	assert_int_equal(fake.slot_dels, 0);
 
-	assert_int_equal(type("ab"),
-			 2); /* received data takes the memslot away, its last byte brings it back */
+	assert_int_equal(type("ab"), 2); /* received data takes the memslot away, its last byte brings it back */
 	page_agrees(false);
 	assert_int_equal(reg_in(UART_DATA), 'a');
 	page_agrees(false);
@@ -836,8 +831,7 @@ static void page_random(void **state)
 			break;
 		case 1:
 		case 2:
-			fake_write(face_bus, at, size,
-				   reg == UART_MCR && rand() % 4 ? 8 : (uint64_t)rand() * 77);
+			fake_write(face_bus, at, size, reg == UART_MCR && rand() % 4 ? 8 : (uint64_t)rand() * 77);
 			break;
 		case 3:
 			type(&"abcdefghijklmnopqrstuvwxyz"[rand() % 26]);

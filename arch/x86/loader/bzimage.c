@@ -44,8 +44,7 @@ static int check_placement(struct bzimage_info *info, char *err, size_t errlen)
 		return loader_fail(err, errlen, -ENOEXEC, "is a damaged bzImage: pref_address is %#llx",
 				   (unsigned long long)info->pref_address);
 	if (!info->init_size || info->init_size > LINUX_IMAGE_SIZE)
-		return loader_fail(err, errlen, -ENOEXEC, "is a damaged bzImage: init_size is %#x",
-				   info->init_size);
+		return loader_fail(err, errlen, -ENOEXEC, "is a damaged bzImage: init_size is %#x", info->init_size);
 	return 0;
 }
 
@@ -54,26 +53,23 @@ int bzimage_check(const uint8_t *data, size_t size, struct bzimage_info *info, c
 	uint64_t code_size;
 
 	if (size < HDR_END)
-		return loader_fail(err, errlen, -ENOEXEC,
-				   "is a truncated bzImage: it ends inside its setup header");
+		return loader_fail(err, errlen, -ENOEXEC, "is a truncated bzImage: it ends inside its setup header");
 	info->protocol = load16(data + HDR_VERSION);
 	if (info->protocol < 0x020a)
 		return loader_fail(err, errlen, -ENOEXEC,
 				   "is too old: boot protocol %u.%02u, needed is 2.10 (Linux 2.6.31)",
 				   info->protocol >> 8, info->protocol & 0xff);
 	if (!(data[HDR_LOADFLAGS] & LOADED_HIGH))
-		return loader_fail(err, errlen, -ENOEXEC,
-				   "is a zImage, not a bzImage: build the kernel as bzImage");
+		return loader_fail(err, errlen, -ENOEXEC, "is a zImage, not a bzImage: build the kernel as bzImage");
 	info->setup_size = ((data[HDR_SETUP_SECTS] ? data[HDR_SETUP_SECTS] : 4u) + 1) * 512;
 	code_size = (uint64_t)load32(data + HDR_SYSSIZE) * 16;
 	if (code_size <= ENTRY_64)
 		return loader_fail(err, errlen, -ENOEXEC, "is a damaged bzImage: syssize is %#x",
 				   load32(data + HDR_SYSSIZE));
 	if (!fits(info->setup_size, code_size, size))
-		return loader_fail(
-			err, errlen, -ENOEXEC,
-			"is a truncated bzImage: its header tells of %llu bytes, the file has %llu",
-			(unsigned long long)info->setup_size + code_size, (unsigned long long)size);
+		return loader_fail(err, errlen, -ENOEXEC,
+				   "is a truncated bzImage: its header tells of %llu bytes, the file has %llu",
+				   (unsigned long long)info->setup_size + code_size, (unsigned long long)size);
 	/* The file is at most 4 GiB. */
 	info->code_size = (uint32_t)(code_size < UINT32_MAX ? code_size : UINT32_MAX);
 	info->xloadflags = info->protocol >= 0x020c ? load16(data + HDR_XLOADFLAGS) : 0;
@@ -117,8 +113,7 @@ static const char *relocate(struct layout *l, const struct kaslr_choice *at, str
 {
 	uint64_t len;
 	const uint8_t *table = layout_tail(l, &len);
-	int rc = kaslr_relocate(l->ram->host + l->base, l->image_end - l->base, l->pref, table, len,
-				at->virt_offset);
+	int rc = kaslr_relocate(l->ram->host + l->base, l->image_end - l->base, l->pref, table, len, at->virt_offset);
 
 	if (rc == -ENOENT) {
 		snprintf(res->note, sizeof(res->note),
@@ -133,8 +128,8 @@ static const char *relocate(struct layout *l, const struct kaslr_choice *at, str
 }
 
 /* NULL, or why the guest has to unpack it. */
-static const char *unpack(const struct kernel_image *img, const struct ram_view *ram,
-			  const struct load_options *opt, uint64_t top, struct load_result *res)
+static const char *unpack(const struct kernel_image *img, const struct ram_view *ram, const struct load_options *opt,
+			  uint64_t top, struct load_result *res)
 {
 	const struct bzimage_info *bz = &img->bz;
 	struct kaslr_choice at = { .base = bz->pref_address };
@@ -181,8 +176,7 @@ static int load_for_guest(const struct kernel_image *img, const struct ram_view 
 		return loader_fail(err, errlen, -ENOEXEC, "%s%s and has no 64-bit entry either",
 				   why ? "cannot be unpacked: " : "is a 32-bit kernel", why ? why : "");
 	if (bz->code_size > bz->init_size)
-		return loader_fail(err, errlen, -ENOEXEC,
-				   "is a damaged bzImage: init_size is smaller than its code");
+		return loader_fail(err, errlen, -ENOEXEC, "is a damaged bzImage: init_size is smaller than its code");
 	if (!bz->relocatable)
 		base = bz->pref_address;
 	loader_move_down(ram->host + base, img->map.data + bz->setup_size, bz->code_size);

@@ -90,8 +90,7 @@ static const char *unpack_gzip(const uint8_t *data, size_t len, uint8_t *dst, ui
 static const char *unpack_bzip2(const uint8_t *data, size_t len, uint8_t *dst, uint64_t room, uint64_t *total)
 {
 	unsigned int n = (unsigned int)room;
-	int rc =
-		BZ2_bzBuffToBuffDecompress((char *)dst, &n, (char *)(uintptr_t)data, (unsigned int)len, 0, 0);
+	int rc = BZ2_bzBuffToBuffDecompress((char *)dst, &n, (char *)(uintptr_t)data, (unsigned int)len, 0, 0);
 
 	*total = n;
 	switch (rc) {
@@ -109,8 +108,8 @@ static const char *unpack_bzip2(const uint8_t *data, size_t len, uint8_t *dst, u
 }
 
 /* Both .xz and .lzma: one coder, one call. */
-static const char *unpack_lzma(enum payload_format format, const uint8_t *data, size_t len, uint8_t *dst,
-			       uint64_t room, uint64_t *total)
+static const char *unpack_lzma(enum payload_format format, const uint8_t *data, size_t len, uint8_t *dst, uint64_t room,
+			       uint64_t *total)
 {
 	lzma_stream s = LZMA_STREAM_INIT;
 	lzma_ret rc;
@@ -326,8 +325,8 @@ static size_t without_size(enum payload_format format, const uint8_t *data, size
 	return len - 4;
 }
 
-const char *payload_unpack(enum payload_format format, const uint8_t *data, size_t len,
-			   struct unpack_sink *sink, uint64_t *total)
+const char *payload_unpack(enum payload_format format, const uint8_t *data, size_t len, struct unpack_sink *sink,
+			   uint64_t *total)
 {
 	const char *why;
 	uint64_t room;

@@ -25,15 +25,14 @@ struct elf_plan {
 	bool is_linux;
 };
 
-static int add_segment(struct elf_plan *plan, const Elf64_Phdr *ph, size_t size, const struct ram_view *ram,
-		       char *err, size_t errlen)
+static int add_segment(struct elf_plan *plan, const Elf64_Phdr *ph, size_t size, const struct ram_view *ram, char *err,
+		       size_t errlen)
 {
 	unsigned long long at = ph->p_paddr, len = ph->p_memsz;
 	unsigned int i;
 
 	if (plan->nseg == MAX_SEGMENTS)
-		return loader_fail(err, errlen, -ENOEXEC, "is an ELF file with more than %d segments",
-				   MAX_SEGMENTS);
+		return loader_fail(err, errlen, -ENOEXEC, "is an ELF file with more than %d segments", MAX_SEGMENTS);
 	if (ph->p_filesz > ph->p_memsz)
 		return loader_fail(err, errlen, -ENOEXEC,
 				   "is a damaged ELF file: a segment is larger in the file than in memory");
@@ -46,8 +45,8 @@ static int add_segment(struct elf_plan *plan, const Elf64_Phdr *ph, size_t size,
 				   "has a segment at %#llx: below 1 MiB is the boot loader's memory", at);
 	if (!fits(at, len, ram->size))
 		return loader_fail(err, errlen, -ENOMEM,
-				   "has a segment at %#llx of %#llx bytes, and low memory ends at %#llx", at,
-				   len, (unsigned long long)ram->size);
+				   "has a segment at %#llx of %#llx bytes, and low memory ends at %#llx", at, len,
+				   (unsigned long long)ram->size);
 	for (i = 0; i < plan->nseg; i++) {
 		if (at < plan->seg[i].paddr + plan->seg[i].memsz && plan->seg[i].paddr < at + len)
 			return loader_fail(err, errlen, -ENOEXEC,
@@ -85,8 +84,7 @@ static uint64_t find_pvh_note(const uint8_t *notes, uint64_t len)
 		next = desc + ((nh.n_descsz + 3ull) & ~3ull);
 		if (!fits(desc, nh.n_descsz, len))
 			return 0;
-		if (nh.n_type == NOTE_PHYS32_ENTRY && nh.n_namesz == 4 &&
-		    memcmp(notes + name, "Xen", 4) == 0) {
+		if (nh.n_type == NOTE_PHYS32_ENTRY && nh.n_namesz == 4 && memcmp(notes + name, "Xen", 4) == 0) {
 			if (nh.n_descsz == 4)
 				return load32(notes + desc);
 			if (nh.n_descsz == 8)
@@ -107,11 +105,10 @@ static int read_headers(const uint8_t *data, size_t size, const struct ram_view 
 		return loader_fail(err, errlen, -ENOEXEC, "is a truncated ELF file");
 	memcpy(&eh, data, sizeof(eh));
 	if (eh.e_phnum && eh.e_phentsize != sizeof(Elf64_Phdr))
-		return loader_fail(err, errlen, -ENOEXEC,
-				   "is a damaged ELF file: program headers of %u bytes", eh.e_phentsize);
+		return loader_fail(err, errlen, -ENOEXEC, "is a damaged ELF file: program headers of %u bytes",
+				   eh.e_phentsize);
 	if (eh.e_phnum > MAX_HEADERS)
-		return loader_fail(err, errlen, -ENOEXEC, "is a damaged ELF file: %u program headers",
-				   eh.e_phnum);
+		return loader_fail(err, errlen, -ENOEXEC, "is a damaged ELF file: %u program headers", eh.e_phnum);
 	if (!fits(eh.e_phoff, eh.e_phnum * sizeof(Elf64_Phdr), size))
 		return loader_fail(err, errlen, -ENOEXEC,
 				   "is a truncated ELF file: its program headers are outside the file");
@@ -129,10 +126,9 @@ static int read_headers(const uint8_t *data, size_t size, const struct ram_view 
 	}
 	*entry = eh.e_entry;
 	if (!plan->nseg)
-		return loader_fail(
-			err, errlen, -ENOEXEC,
-			"is an ELF file without segments to load: give an executable kernel, not an object "
-			"file or module");
+		return loader_fail(err, errlen, -ENOEXEC,
+				   "is an ELF file without segments to load: give an executable kernel, not an object "
+				   "file or module");
 	return 0;
 }
 
@@ -194,10 +190,9 @@ int elf_load(const struct kernel_image *img, const struct ram_view *ram, const s
 	if (plan.pvh && plan.pvh == entry_address(&plan, plan.pvh))
 		res->entry_pvh = plan.pvh;
 	if (!res->entry_linux64 && !res->entry_pvh)
-		return loader_fail(
-			err, errlen, -ENOEXEC,
-			"is a damaged ELF file: its entry %#llx is in no segment, and it has no PVH note",
-			(unsigned long long)entry);
+		return loader_fail(err, errlen, -ENOEXEC,
+				   "is a damaged ELF file: its entry %#llx is in no segment, and it has no PVH note",
+				   (unsigned long long)entry);
 	for (i = 0; i < plan.nseg; i++) {
 		uint8_t *dst = ram->host + plan.seg[i].paddr;
 		const uint8_t *src = img->map.data + plan.seg[i].off;

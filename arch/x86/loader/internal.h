@@ -102,8 +102,8 @@ enum payload_format {
 enum payload_format payload_sniff(const uint8_t *data, size_t len);
 const char *payload_name(enum payload_format format);
 /* NULL, or in a few words why not; *total is the unpacked length. */
-const char *payload_unpack(enum payload_format format, const uint8_t *data, size_t len,
-			   struct unpack_sink *sink, uint64_t *total);
+const char *payload_unpack(enum payload_format format, const uint8_t *data, size_t len, struct unpack_sink *sink,
+			   uint64_t *total);
 
 /* layout.c */
 
@@ -155,7 +155,6 @@ void kaslr_choose(const struct bzimage_info *info, uint64_t top, uint64_t random
  * Apply a relocation table of len bytes (4-aligned) to the image at host[0..size), linked at LINUX_KERNEL_MAP
  * + link. 0; -ENOENT if there is no table; -EINVAL if it is damaged (the image is then spoiled).
  */
-int kaslr_relocate(uint8_t *host, uint64_t size, uint64_t link, const uint8_t *table, uint64_t len,
-		   uint64_t delta);
+int kaslr_relocate(uint8_t *host, uint64_t size, uint64_t link, const uint8_t *table, uint64_t len, uint64_t delta);
 
 #endif

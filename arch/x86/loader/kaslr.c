@@ -35,8 +35,7 @@ void kaslr_choose(const struct bzimage_info *info, uint64_t top, uint64_t random
 
 	*out = (struct kaslr_choice){ .base = pref };
 	if (fits(pref, size, LINUX_IMAGE_SIZE))
-		out->virt_offset =
-			align * pick((uint32_t)random, (LINUX_IMAGE_SIZE - pref - size) / align + 1);
+		out->virt_offset = align * pick((uint32_t)random, (LINUX_IMAGE_SIZE - pref - size) / align + 1);
 	low = (low + align - 1) & ~(align - 1);
 	if (fits(low, size, top))
 		out->base = low + align * pick((uint32_t)(random >> 32), (top - low - size) / align + 1);
@@ -96,8 +95,7 @@ static unsigned int find_zeroes(const uint32_t *table, size_t words, const uint3
 	return n;
 }
 
-int kaslr_relocate(uint8_t *host, uint64_t size, uint64_t link, const uint8_t *table, uint64_t len,
-		   uint64_t delta)
+int kaslr_relocate(uint8_t *host, uint64_t size, uint64_t link, const uint8_t *table, uint64_t len, uint64_t delta)
 {
 	const uint32_t *first = (const uint32_t *)(const void *)table;
 	const uint32_t *end = first + len / 4, *zero[3];

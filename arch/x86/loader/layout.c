@@ -126,8 +126,7 @@ static const char *parse_headers(struct layout *l, uint64_t len)
 	if (memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 || eh.e_ident[EI_CLASS] != ELFCLASS64 ||
 	    eh.e_ident[EI_DATA] != ELFDATA2LSB || eh.e_machine != EM_X86_64)
 		return "it is not an x86-64 ELF file";
-	if (eh.e_phentsize != sizeof(Elf64_Phdr) ||
-	    !fits(eh.e_phoff, (uint64_t)eh.e_phnum * sizeof(Elf64_Phdr), len))
+	if (eh.e_phentsize != sizeof(Elf64_Phdr) || !fits(eh.e_phoff, (uint64_t)eh.e_phnum * sizeof(Elf64_Phdr), len))
 		return "its program headers are damaged";
 	for (i = 0; i < eh.e_phnum && !why; i++) {
 		Elf64_Phdr ph;

@@ -119,11 +119,11 @@ int loader_load(struct kernel_image *img, const struct ram_view *ram, const stru
 void loader_close(struct kernel_image *img);
 
 /*
- * Read a whole file (or pipe) into RAM as high as possible: its last byte at or below `max`, its first byte a
- * multiple of `align` (a power of two), nothing of it below 1 MiB or in `avoid`. An empty file is an error.
- * *where is its place. A pipe is staged in the same free RAM, which is then no longer zero.
+ * Read a whole open file (or pipe), from its position on, into RAM as high as possible: its last byte at or below
+ * `max`, its first byte a multiple of `align` (a power of two), nothing of it below 1 MiB or in `avoid`. An empty file
+ * is an error. *where is its place. A pipe is staged in the same free RAM, which is then no longer zero.
  */
-int loader_place_file(const struct ram_view *ram, const char *path, uint64_t max, uint64_t align,
-		      const struct gpa_range *avoid, struct gpa_range *where, char *err, size_t errlen);
+int loader_place_file(const struct ram_view *ram, int fd, uint64_t max, uint64_t align, const struct gpa_range *avoid,
+		      struct gpa_range *where, char *err, size_t errlen);
 
 #endif

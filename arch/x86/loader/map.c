@@ -34,8 +34,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	if (!map || at < (uintptr_t)map->data || at - (uintptr_t)map->data >= map->size)
 		goto not_ours;
 	off = at - (uintptr_t)map->data;
-	if (mmap(map->data + off, map->size - off, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		 0) == MAP_FAILED)
+	if (mmap(map->data + off, map->size - off, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED)
 		goto not_ours;
 	map->lost = 1;
 	errno = saved;
@@ -79,13 +79,11 @@ static int check_type(const struct stat *st, char *err, size_t errlen)
 	if (S_ISDIR(st->st_mode))
 		return loader_fail(err, errlen, -EISDIR, "is a directory: give the kernel file in it");
 	if (!S_ISREG(st->st_mode))
-		return loader_fail(err, errlen, -EINVAL,
-				   "is not a regular file: copy the kernel to one first");
+		return loader_fail(err, errlen, -EINVAL, "is not a regular file: copy the kernel to one first");
 	if (st->st_size == 0)
 		return loader_fail(err, errlen, -ENOEXEC, "is an empty file");
 	if (st->st_size > (off_t)(4 * LOADER_GIB))
-		return loader_fail(err, errlen, -EFBIG,
-				   "is larger than 4 GiB: not a kernel, perhaps a disk image");
+		return loader_fail(err, errlen, -EFBIG, "is larger than 4 GiB: not a kernel, perhaps a disk image");
 	return 0;
 }
 

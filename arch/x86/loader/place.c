@@ -8,8 +8,7 @@
 #include "internal.h"
 
 /* The highest place for size bytes in [floor, limit) outside avoid; 0 if there is none. */
-static uint64_t highest(uint64_t size, uint64_t floor, uint64_t limit, uint64_t align,
-			const struct gpa_range *avoid)
+static uint64_t highest(uint64_t size, uint64_t floor, uint64_t limit, uint64_t align, const struct gpa_range *avoid)
 {
 	uint64_t at;
 	int pass;
@@ -48,9 +47,8 @@ static ssize_t read_fully(int fd, uint8_t *dst, uint64_t len)
 
 static int too_large(uint64_t size, uint64_t limit, char *err, size_t errlen)
 {
-	return loader_fail(
-		err, errlen, -ENOMEM, "is too large: no room for %llu MiB beside the kernel below %#llx",
-		(unsigned long long)((size + LOADER_MIB - 1) / LOADER_MIB), (unsigned long long)limit);
+	return loader_fail(err, errlen, -ENOMEM, "is too large: no room for %llu MiB beside the kernel below %#llx",
+			   (unsigned long long)((size + LOADER_MIB - 1) / LOADER_MIB), (unsigned long long)limit);
 }
 
 struct request {
@@ -105,15 +103,13 @@ static int place_stream(const struct request *r, int fd, struct gpa_range *where
 	return 0;
 }
 
-int loader_place_file(const struct ram_view *ram, const char *path, uint64_t max, uint64_t align,
-		      const struct gpa_range *avoid, struct gpa_range *where, char *err, size_t errlen)
+int loader_place_file(const struct ram_view *ram, int fd, uint64_t max, uint64_t align, const struct gpa_range *avoid,
+		      struct gpa_range *where, char *err, size_t errlen)
 {
 	struct request r = { .ram = ram, .limit = max < ram->size ? max + 1 : ram->size, .align = align };
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), rc;
 	struct stat st;
+	int rc;
 
-	if (fd < 0)
-		return loader_fail(err, errlen, -errno, "open: %s", strerror(errno));
 	if (avoid->start < avoid->end)
 		r.avoid = *avoid;
 	if (fstat(fd, &st) < 0)
@@ -126,6 +122,5 @@ int loader_place_file(const struct ram_view *ram, const char *path, uint64_t max
 		rc = loader_fail(err, errlen, -EINVAL, "is empty");
 	else
 		rc = place_regular(&r, fd, (uint64_t)st.st_size, where, err, errlen);
-	close(fd);
 	return rc;
 }

@@ -81,23 +81,19 @@ static int sniff_elf(const uint8_t *data, size_t size, char *err, size_t errlen)
 	unsigned int type, machine;
 
 	if (size < sizeof(Elf64_Ehdr))
-		return loader_fail(err, errlen, -ENOEXEC, "is a truncated ELF file: it has only %zu bytes",
-				   size);
+		return loader_fail(err, errlen, -ENOEXEC, "is a truncated ELF file: it has only %zu bytes", size);
 	type = load16(data + 16);
 	machine = load16(data + 18);
 	if (data[EI_DATA] != ELFDATA2LSB)
-		return loader_fail(err, errlen, -ENOEXEC,
-				   "is a big-endian ELF file: this machine is an x86-64 PC");
+		return loader_fail(err, errlen, -ENOEXEC, "is a big-endian ELF file: this machine is an x86-64 PC");
 	if (machine != EM_X86_64) {
 		const char *name = machine_name(machine);
 
 		if (name)
 			return loader_fail(err, errlen, -ENOEXEC,
-					   "is an ELF file for %s: this machine takes 64-bit x86 kernels",
-					   name);
+					   "is an ELF file for %s: this machine takes 64-bit x86 kernels", name);
 		return loader_fail(err, errlen, -ENOEXEC,
-				   "is an ELF file for machine %u: this machine takes 64-bit x86 kernels",
-				   machine);
+				   "is an ELF file for machine %u: this machine takes 64-bit x86 kernels", machine);
 	}
 	if (data[EI_CLASS] != ELFCLASS64)
 		return loader_fail(err, errlen, -ENOEXEC,
@@ -116,8 +112,7 @@ static bool is_text(const uint8_t *data, size_t size)
 	size_t i, n = size < 512 ? size : 512;
 
 	for (i = 0; i < n; i++) {
-		if ((data[i] < 0x20 && data[i] != '\n' && data[i] != '\r' && data[i] != '\t') ||
-		    data[i] == 0x7f)
+		if ((data[i] < 0x20 && data[i] != '\n' && data[i] != '\r' && data[i] != '\t') || data[i] == 0x7f)
 			return false;
 	}
 	return true;
@@ -132,20 +127,17 @@ static int name_other(const uint8_t *data, size_t size, char *err, size_t errlen
 			return loader_fail(err, errlen, -ENOEXEC, "%s", magics[i].told);
 	}
 	if (has(data, size, 0, "MZ", 2))
-		return loader_fail(
-			err, errlen, -ENOEXEC,
-			"is an EFI or Windows program without a Linux setup header: give a bzImage or "
-			"vmlinux (from a unified kernel image, its .linux section)");
-	if (has(data, size, 0x1fe, "\x55\xaa", 2) && has(data, size, 512, "EFI PART", 8))
 		return loader_fail(err, errlen, -ENOEXEC,
-				   "is a disk image with a GPT: give the kernel that is in it");
+				   "is an EFI or Windows program without a Linux setup header: give a bzImage or "
+				   "vmlinux (from a unified kernel image, its .linux section)");
+	if (has(data, size, 0x1fe, "\x55\xaa", 2) && has(data, size, 512, "EFI PART", 8))
+		return loader_fail(err, errlen, -ENOEXEC, "is a disk image with a GPT: give the kernel that is in it");
 	if (has(data, size, 0x1fe, "\x55\xaa", 2))
 		return loader_fail(err, errlen, -ENOEXEC,
 				   "is a disk image or boot sector: give the kernel that is in it");
 	if (is_text(data, size))
 		return loader_fail(err, errlen, -ENOEXEC, "is a text file: give a bzImage or vmlinux");
-	return loader_fail(err, errlen, -ENOEXEC,
-			   "is no kernel that can be loaded: give a bzImage or an x86-64 ELF");
+	return loader_fail(err, errlen, -ENOEXEC, "is no kernel that can be loaded: give a bzImage or an x86-64 ELF");
 }
 
 int loader_sniff(const uint8_t *data, size_t size, enum kernel_kind *kind, char *err, size_t errlen)

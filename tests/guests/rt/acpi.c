@@ -8,7 +8,8 @@
 
 uint64_t acpi_rsdp(void)
 {
-	return rt_boot_params ? *(uint64_t *)(rt_boot_params + BP_RSDP) : *(uint64_t *)((uint64_t)rt_pvh_info + PVH_RSDP);
+	return rt_boot_params ? *(uint64_t *)(rt_boot_params + BP_RSDP)
+			      : *(uint64_t *)((uint64_t)rt_pvh_info + PVH_RSDP);
 }
 
 uint8_t acpi_sum(const void *data, uint32_t length)

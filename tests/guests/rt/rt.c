@@ -186,15 +186,14 @@ static void make_idt(void)
 	uint64_t stub = (uint64_t)rt_stubs; /* below 4 GiB */
 
 	for (int i = 0; i < 256; i++, stub += 16) {
-		rt_idt[2 * i] = (stub & 0xffff) | GDT_CODE64 << 16 | present_interrupt_gate |
-				(stub & 0xffff0000) << 32;
+		rt_idt[2 * i] = (stub & 0xffff) | GDT_CODE64 << 16 | present_interrupt_gate | (stub & 0xffff0000) << 32;
 	}
 }
 
 const char *rt_cmdline(void)
 {
 	if (rt_boot_params)
-		return (const char *)(uint64_t)*(uint32_t *)(rt_boot_params + BP_CMD_LINE_PTR);
+		return (const char *)(uint64_t) * (uint32_t *)(rt_boot_params + BP_CMD_LINE_PTR);
 	return (const char *)*(uint64_t *)((uint64_t)rt_pvh_info + PVH_CMDLINE);
 }
 

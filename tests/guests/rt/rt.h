@@ -24,17 +24,17 @@ _Noreturn void rt_exit(uint8_t status);
 _Noreturn void rt_fail(const char *file, int line, const char *what);
 _Noreturn void rt_fail_eq(const char *file, int line, const char *what, uint64_t got, uint64_t want);
 
-#define CHECK(cond)                                                    \
-	do {                                                           \
-		if (!(cond))                                           \
-			rt_fail(__FILE_NAME__, __LINE__, #cond);       \
+#define CHECK(cond)                                                                                                    \
+	do {                                                                                                           \
+		if (!(cond))                                                                                           \
+			rt_fail(__FILE_NAME__, __LINE__, #cond);                                                       \
 	} while (0)
 
-#define CHECK_EQ(got, want)                                                                       \
-	do {                                                                                      \
-		uint64_t got_ = (got), want_ = (want);                                            \
-		if (got_ != want_)                                                                \
-			rt_fail_eq(__FILE_NAME__, __LINE__, #got " == " #want, got_, want_);      \
+#define CHECK_EQ(got, want)                                                                                            \
+	do {                                                                                                           \
+		uint64_t got_ = (got), want_ = (want);                                                                 \
+		if (got_ != want_)                                                                                     \
+			rt_fail_eq(__FILE_NAME__, __LINE__, #got " == " #want, got_, want_);                           \
 	} while (0)
 
 /* Output on the serial port, by polling; %s %d %u %x %lx %c only. */
