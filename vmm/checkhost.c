@@ -121,7 +121,8 @@ static void report_kvm(int kvm)
 		   "no: each character on COM1 is an exit more");
 	report_cap(kvm, "read-only memory", KVM_CAP_READONLY_MEM, "yes: cheap serial output by MMIO",
 		   "no: serial registers are read by exits");
-	report_cap(kvm, "split irqchip", KVM_CAP_SPLIT_IRQCHIP, "yes", "no: vmm cannot run, it needs LAPICs without a PIC");
+	report_cap(kvm, "split irqchip", KVM_CAP_SPLIT_IRQCHIP, "yes",
+		   "no: vmm cannot run, it needs LAPICs without a PIC");
 	report_cap(kvm, "interrupt eventfds", KVM_CAP_IRQFD, "yes", "no: vmm cannot deliver MSI");
 	report_cap(kvm, "doorbell eventfds", KVM_CAP_IOEVENTFD, "yes", "no: each doorbell is an exit to vmm");
 	report_cap(kvm, "Hyper-V SynIC", KVM_CAP_HYPERV_SYNIC2, "in the kernel",

@@ -165,7 +165,8 @@ static int load_initrd(struct x86_boot *b, uint64_t max)
 		log_line("--initrd %s: open: %s", path, strerror(-ret));
 		return ret;
 	}
-	ret = loader_place_file(&b->ram, b->initrd_fd, max, INITRD_ALIGN, &b->kernel.image, &b->initrd, err, sizeof(err));
+	ret = loader_place_file(&b->ram, b->initrd_fd, max, INITRD_ALIGN, &b->kernel.image, &b->initrd, err,
+				sizeof(err));
 	if (ret)
 		log_line("--initrd %s: %s", path, err);
 	return ret;
@@ -182,8 +183,9 @@ static int lower_initrd(struct x86_boot *b)
 		return 0;
 	to = b->kernel.initrd_max + 1 >= size ? (b->kernel.initrd_max + 1 - size) & mask : 0;
 	if (to < b->kernel.image.end) {
-		log_line("--initrd %s: is too large: this kernel wants it between 0x%llx and 0x%llx", b->vm->config->initrd,
-			 (unsigned long long)b->kernel.image.end, (unsigned long long)b->kernel.initrd_max);
+		log_line("--initrd %s: is too large: this kernel wants it between 0x%llx and 0x%llx",
+			 b->vm->config->initrd, (unsigned long long)b->kernel.image.end,
+			 (unsigned long long)b->kernel.initrd_max);
 		return -ENOMEM;
 	}
 	memmove(b->ram.host + to, b->ram.host + b->initrd.start, size);

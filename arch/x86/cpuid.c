@@ -4,7 +4,6 @@
  * counted from 0. Leaf numbers and fields: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E.
  */
 #include <cpuid.h>
-#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>

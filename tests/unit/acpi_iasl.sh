@@ -107,8 +107,8 @@ expect()
 
 check_execution()
 {
-	# ToUUID("33DB4DD5-1FF7-401C-9657-7441C03DD766"), then one with the last byte changed
-	uuid='D5 4D DB 33 F7 1F 1C 40 96 57 74 41 C0 3D D7'
+	# ToUUID("33DB4D5B-1FF7-401C-9657-7441C03DD766"), then one with the last byte changed
+	uuid='5B 4D DB 33 F7 1F 1C 40 96 57 74 41 C0 3D D7'
 	ask='01 00 00 00 1F 00 00 00 1D 00 00 00'
 
 	run 'evaluate \_S5'

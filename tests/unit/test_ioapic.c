@@ -103,9 +103,9 @@ static void registers_after_power_on(void **state)
 	struct test *t = *state;
 
 	assert_int_equal(get(t, 0), 0);
-	assert_int_equal(get(t, 1), 0x00170020);
+	assert_int_equal(get(t, 1), 0x0b0020);
 	assert_int_equal(get(t, 2), 0);
-	for (unsigned int pin = 0; pin < 24; pin++) {
+	for (unsigned int pin = 0; pin < IRQ_PINS; pin++) {
 		assert_int_equal(get(t, 0x10 + 2 * pin), MASK);
 		assert_int_equal(get(t, 0x11 + 2 * pin), 0);
 	}
@@ -121,8 +121,8 @@ static void registers_keep_what_is_theirs(void **state)
 	set(t, 2, 0);
 	assert_int_equal(get(t, 2), 0x0f000000);
 	set(t, 1, 0);
-	assert_int_equal(get(t, 1), 0x00170020);
-	for (unsigned int pin = 0; pin < 24; pin++) {
+	assert_int_equal(get(t, 1), 0x0b0020);
+	for (unsigned int pin = 0; pin < IRQ_PINS; pin++) {
 		set(t, 0x10 + 2 * pin, UINT32_MAX);
 		set(t, 0x11 + 2 * pin, UINT32_MAX);
 		assert_int_equal(get(t, 0x10 + 2 * pin), 0x0001afff);
@@ -130,7 +130,7 @@ static void registers_keep_what_is_theirs(void **state)
 		set(t, 0x10 + 2 * pin, MASK | pin);
 		set(t, 0x11 + 2 * pin, pin << 24);
 	}
-	for (unsigned int pin = 0; pin < 24; pin++) {
+	for (unsigned int pin = 0; pin < IRQ_PINS; pin++) {
 		assert_int_equal(get(t, 0x10 + 2 * pin), MASK | pin);
 		assert_int_equal(get(t, 0x11 + 2 * pin), pin << 24);
 	}
@@ -142,14 +142,14 @@ static void any_index_is_harmless(void **state)
 	struct test *t = *state;
 
 	for (unsigned int index = 0; index < 256; index++) {
-		if (index > 2 && (index < 0x10 || index > 0x3f)) {
+		if (index > 2 && (index < 0x10 || index > 0x27)) {
 			set(t, index, UINT32_MAX);
 			assert_int_equal(get(t, index), 0);
 		}
 	}
 	registers_after_power_on(state);
 	/* The index has eight bits. */
-	assert_int_equal(get(t, 0xabcdef01), 0x00170020);
+	assert_int_equal(get(t, 0xabcdef01), 0x0b0020);
 	assert_int_equal(ioapic_core_read(&t->core, IOAPIC_REGSEL, 4), 1);
 	assert_int_equal(t->sent + t->commits, 0);
 }
@@ -162,8 +162,8 @@ static void widths(void **state)
 	ioapic_core_write(core, IOAPIC_REGSEL, 1, 0xffffff01);
 	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 1), 0x20);
 	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 2), 0x0020);
-	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 4), 0x170020);
-	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 8), 0x170020);
+	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 4), 0x0b0020);
+	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 8), 0x0b0020);
 	ioapic_core_write(core, IOAPIC_REGSEL, 2, 0x10);
 	ioapic_core_write(core, IOAPIC_WIN, 8, 0xffffffff00010055);
 	assert_int_equal(ioapic_core_read(core, IOAPIC_WIN, 8), 0x10055);
@@ -239,7 +239,7 @@ static void nonsense_is_not_sent(void **state)
 		line(t, i, true);
 		assert_int_equal(entry(t, i), lows[i]);
 	}
-	line(t, 24, true);
+	line(t, IRQ_PINS, true);
 	line(t, UINT32_MAX, true);
 	assert_int_equal(t->sent + t->commits, 0);
 }
@@ -378,16 +378,16 @@ static void pins_may_share_a_vector(void **state)
 {
 	struct test *t = *state;
 
-	route(t, 16, LEVEL | V);
-	route(t, 17, LEVEL | V);
-	line(t, 16, true);
-	line(t, 17, true);
+	route(t, 10, LEVEL | V);
+	route(t, 11, LEVEL | V);
+	line(t, 10, true);
+	line(t, 11, true);
 	assert_int_equal(t->sent, 2);
-	line(t, 17, false);
+	line(t, 11, false);
 	ioapic_core_eoi(&t->core, V);
 	assert_int_equal(t->sent, 3);
-	assert_int_equal(entry(t, 16), LEVEL | IRR | V);
-	assert_int_equal(entry(t, 17), LEVEL | V);
+	assert_int_equal(entry(t, 10), LEVEL | IRR | V);
+	assert_int_equal(entry(t, 11), LEVEL | V);
 }
 
 static void what_nobody_took_is_not_in_service(void **state)
@@ -430,21 +430,21 @@ static void routes_are_told_only_when_they_must(void **state)
 	assert_int_equal(t->routes[9].address, 0xfee01000);
 	assert_int_equal(t->routes[9].data, 0xc000 | (V + 1));
 	/* A stale one goes with the next change, but not while it is in service. */
-	route(t, 16, LEVEL | 0x50);
-	route(t, 17, LEVEL | 0x51);
-	line(t, 16, true);
-	route(t, 16, MASK | LEVEL | 0x50);
-	route(t, 17, MASK | LEVEL | 0x51);
+	route(t, 10, LEVEL | 0x50);
+	route(t, 11, LEVEL | 0x51);
+	line(t, 10, true);
+	route(t, 10, MASK | LEVEL | 0x50);
+	route(t, 11, MASK | LEVEL | 0x51);
 	assert_int_equal(t->commits, 5);
 	route(t, 9, LEVEL | V);
 	assert_int_equal(t->commits, 6);
-	assert_int_equal(t->routes[16].data, 0xc050);
-	assert_int_equal(t->routes[17].address, 0);
+	assert_int_equal(t->routes[10].data, 0xc050);
+	assert_int_equal(t->routes[11].address, 0);
 	ioapic_core_eoi(&t->core, 0x50);
-	route(t, 17, LEVEL | 0x51);
+	route(t, 11, LEVEL | 0x51);
 	assert_int_equal(t->commits, 7);
-	assert_int_equal(t->routes[16].address, 0);
-	assert_int_equal(t->routes[17].data, 0xc051);
+	assert_int_equal(t->routes[10].address, 0);
+	assert_int_equal(t->routes[11].data, 0xc051);
 }
 
 static void reset(void **state)
@@ -457,15 +457,15 @@ static void reset(void **state)
 	set(t, 0x11 + 2 * 9, UINT32_MAX);
 	route(t, 9, LEVEL | V);
 	line(t, 9, true);
-	line(t, 16, true);
+	line(t, 10, true);
 	ioapic_core_reset(&t->core);
 	assert_int_equal(ioapic_core_read(&t->core, IOAPIC_REGSEL, 4), 0);
 	registers_after_power_on(state);
 	assert_int_equal(t->commits, 2);
 	assert_int_equal(t->routes[9].address, 0);
-	/* Lines are the devices' affair: 16 was not lowered. */
+	/* Lines are the devices' affair: 10 was not lowered. */
 	assert_int_equal(t->sent, 1);
-	route(t, 16, LEVEL | V);
+	route(t, 10, LEVEL | V);
 	assert_int_equal(t->sent, 2);
 }
 

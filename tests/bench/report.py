@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""report - what the measurements of tests/bench/run amount to: table, JSON, chart, and the check of the budget.
+
+A contestant's metrics (all medians over the rounds, each with its range):
+    minstr          million instructions the whole host executes from exec to the marker; seconds in wall mode
+    exit_minstr     the same to the end of the process
+    cpu_minstr      of minstr, those of the contestant's own threads, its guest's included
+    exits, io_exits, mmio_exits, pf_taken, halt_exits
+                    KVM's counters up to the marker: all exits, port and MMIO accesses, nested page faults, HLT
+    anon_kib, rss_kib
+                    anonymous and resident memory outside guest RAM at the marker
+    ram_kib         guest RAM that is resident at the marker
+    threads, libraries
+                    threads, and shared libraries mapped, at the marker
+    syscalls        system calls before the first KVM_RUN, execve included
+    user_exits, exits_per_byte
+                    exits to vmm itself over the whole run, by --stats, and per byte of console output
+"""
+import json
+import os
+import re
+import statistics
+from xml.sax.saxutils import escape
+
+KVM = ('exits', 'io_exits', 'mmio_exits', 'pf_taken', 'halt_exits', 'irq_exits', 'insn_emulation')
+COUNT_COLUMNS = (('minstr', 'exec->/init M', 0), ('ratio', 'ratio', 2), ('exit_minstr', '->exit M', 0),
+                 ('exits', 'exits', 0), ('io_exits', 'PIO', 0), ('mmio_exits', 'MMIO', 0), ('pf_taken', 'NPT', 0),
+                 ('anon_kib', 'anon KiB', 0), ('rss_kib', 'RSS KiB', 0), ('ram_kib', 'RAM KiB', 0), ('threads', 'threads', 0),
+                 ('syscalls', 'syscalls', 0))
+WALL_COLUMNS = (('minstr', 'exec->/init s', 3), ('ratio', 'ratio', 2), ('exit_minstr', '->exit s', 3),
+                ('exits', 'exits', 0), ('anon_kib', 'anon KiB', 0), ('rss_kib', 'RSS KiB', 0), ('threads', 'threads', 0))
+
+
+def metrics_of(line, mode):
+    """The figures of one line of raw.jsonl."""
+    found = {}
+    unit = 1e6 if mode == 'count' else 1e9
+    if line['kind'] == 'boot' and 'marker_ns' in line:
+        found['minstr'] = line['marker_ns'] / unit
+        found['exit_minstr'] = line['exit_ns'] / unit
+        if 'cpu_ns' in line:
+            found['cpu_minstr'] = line['cpu_ns'] / unit
+        for name in ('anon_kib', 'rss_kib', 'ram_kib', 'threads', 'libraries', 'bytes'):
+            if name in line:
+                found[name] = line[name]
+        if line['kvm'] is not None:
+            found.update({name: line['kvm'].get(name, 0) for name in KVM})
+    if 'syscalls' in line:
+        found['syscalls'] = line['syscalls']
+    if 'stats' in line:
+        found['user_exits'] = line['stats']['user_exits']
+        found['first_run_minstr'] = (line['stats']['time']['first_run_ms'] or 0) * 1e6 / unit
+        found['exits_per_byte'] = found['user_exits'] / max(line['bytes'], 1)
+    return found
+
+
+def summarize(config, chosen, mode, notes, raw):
+    with open(raw, encoding='utf-8') as f:
+        lines = [json.loads(line) for line in f]
+    contestants = []
+    for name in chosen:
+        values = {}
+        errors = []
+        for line in lines:
+            if line['name'] != name:
+                continue
+            if 'error' in line:
+                errors.append(f"{line['kind']}: {line['error']}")
+            for metric, value in metrics_of(line, mode).items():
+                values.setdefault(metric, []).append(value)
+        contestants.append({'name': name, 'title': config[name]['title'],
+                            'ours': config[name].getboolean('ours', False),
+                            'verbose': config[name].getboolean('verbose', False), 'errors': errors,
+                            'metrics': {metric: {'median': statistics.median(list_), 'min': min(list_),
+                                                 'max': max(list_), 'n': len(list_)}
+                                        for metric, list_ in values.items()}})
+    reference = next((c for c in contestants if c['ours'] and 'minstr' in c['metrics']), None)
+    for contestant in contestants:
+        own = contestant['metrics'].get('minstr')
+        if reference and own:
+            ratio = own['median'] / reference['metrics']['minstr']['median']
+            contestant['metrics']['ratio'] = {'median': ratio, 'min': ratio, 'max': ratio, 'n': 1}
+    return {'title': config['bench']['title'], 'mode': mode,
+            'unit': 'million instructions' if mode == 'count' else 'seconds',
+            'reference': reference['name'] if reference else None, 'notes': notes, 'contestants': contestants}
+
+
+def number(value, digits):
+    return f'{value:,.{digits}f}'
+
+
+def cell(metrics, metric, digits):
+    if metric not in metrics:
+        return '-'
+    m = metrics[metric]
+    text = number(m['median'], digits)
+    if metric == 'minstr' and m['n'] > 1:
+        text += f" ({number(m['min'], digits)}-{number(m['max'], digits)})"
+    return text
+
+
+def table(results):
+    columns = COUNT_COLUMNS if results['mode'] == 'count' else WALL_COLUMNS
+    rows = [['contestant'] + [title for _, title, _ in columns]]
+    for c in results['contestants']:
+        rows.append([c['title']] + [cell(c['metrics'], metric, digits) for metric, _, digits in columns])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [results['title'], f"Medians (ranges); ratio to {results['reference']}. Unit: {results['unit']}."]
+    lines += results['notes'] + ['']
+    for row in rows:
+        lines.append('  '.join([row[0].ljust(widths[0])] + [t.rjust(w) for t, w in zip(row[1:], widths[1:])]).rstrip())
+    for c in results['contestants']:
+        m = c['metrics']
+        if 'user_exits' in m:
+            lines.append(f"{c['title']}: first KVM_RUN after {number(m['first_run_minstr']['median'], 0)} "
+                         f"{'M' if results['mode'] == 'count' else 's'}, {number(m['user_exits']['median'], 0)} exits to "
+                         f"vmm in the whole run, {m['exits_per_byte']['median']:.3f} a console byte")
+        lines += [f"{c['title']}: FAILED: {error}" for error in c['errors']]
+    return '\n'.join(lines) + '\n'
+
+
+def nice_step(top):
+    """A round distance of grid lines, for four to eight of them."""
+    step = 10.0 ** len(str(int(top))) / 100
+    while top / step > 8:
+        step *= 2.5 if str(step).lstrip('0.').startswith('2') else 2
+    return step
+
+
+def chart(results):
+    """Horizontal bars, longest below; the colours carry on white and on black."""
+    bars = sorted((c for c in results['contestants'] if 'minstr' in c['metrics']),
+                  key=lambda c: c['metrics']['minstr']['median'])
+    if not bars:
+        return ''
+    # Seven and a half: no sans-serif's letters are wider on average at this size.
+    left = 26 + int(7.5 * max(len(c['title']) for c in bars))
+    plot, right, row, top_margin = 470, 130, 34, 70
+    width = left + plot + right
+    top = max(c['metrics']['minstr']['max'] for c in bars)
+    height = top_margin + row * len(bars) + 70
+    digits = 0 if results['mode'] == 'count' else 2
+
+    def x(value):
+        return left + plot * value / top
+
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+           f'font-family="system-ui, sans-serif" font-size="13" role="img">',
+           f'<title>{escape(results["title"])}</title>',
+           '<style>.t{fill:#222}.m{fill:#666}.g{stroke:#ccc}.o{fill:#1a7f5a}.p{fill:#7a8ca5}.r{stroke:#222}'
+           '@media(prefers-color-scheme:dark){.b{fill:#15181c}.t{fill:#eee}.m{fill:#aaa}.g{stroke:#444}.o{fill:#3fbf8f}'
+           '.p{fill:#8fa3bf}.r{stroke:#eee}}@media not (prefers-color-scheme:dark){.b{fill:#fff}}</style>',
+           f'<rect class="b" fill="#fff" width="{width}" height="{height}"/>',
+           f'<text class="t" x="16" y="28" font-size="17" font-weight="600">{escape(results["title"])}</text>',
+           f'<text class="m" x="16" y="49">{escape(results["unit"])}, less is better; medians, thin lines: ranges; '
+           f'green: vmm</text>']
+    step = nice_step(top)
+    bottom = top_margin + row * len(bars)
+    mark = 0.0
+    while mark <= top:
+        out.append(f'<line class="g" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{top_margin - 6}" y2="{bottom}"/>')
+        out.append(f'<text class="m" x="{x(mark):.1f}" y="{bottom + 18}" text-anchor="middle">{number(mark, digits)}</text>')
+        mark += step
+    for i, c in enumerate(bars):
+        m = c['metrics']['minstr']
+        y = top_margin + row * i
+        middle = y + row / 2 - 3
+        out.append(f'<text class="t" x="{left - 10}" y="{middle + 4:.1f}" text-anchor="end" '
+                   f'font-weight="{600 if c["ours"] else 400}">{escape(c["title"])}</text>')
+        out.append(f'<rect class="{"o" if c["ours"] else "p"}" x="{left}" y="{y + 3}" width="{x(m["median"]) - left:.1f}" '
+                   f'height="{row - 12}" rx="2"/>')
+        if m['max'] > m['min']:
+            out.append(f'<line class="r" x1="{x(m["min"]):.1f}" x2="{x(m["max"]):.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>')
+        ratio = c['metrics'].get('ratio')
+        text = number(m['median'], digits) + (f" ({ratio['median']:.2f}x)" if ratio else '')
+        out.append(f'<text class="t" x="{x(m["max"]) + 6:.1f}" y="{middle + 4:.1f}">{text}</text>')
+    for i, note in enumerate(results['notes'] or [f"x: ratio to {results['reference']}"]):
+        out.append(f'<text class="m" x="16" y="{bottom + 44 + 16 * i}">{escape(note)}</text>')
+    return '\n'.join(out + ['</svg>', ''])
+
+
+def write(results, directory):
+    text = table(results)
+    for name, content in (('results.json', json.dumps(results, indent=1) + '\n'), ('table.txt', text),
+                          ('chart.svg', chart(results))):
+        with open(os.path.join(directory, name), 'w', encoding='utf-8') as f:
+            f.write(content)
+    prefix = ''.join('# ' + line + '\n' for line in text.splitlines())
+    print(prefix, end='', flush=True)
+
+
+def worst(contestant, metric):
+    """All metrics are better when smaller, so the largest of the rounds is what has to hold."""
+    return contestant['metrics'].get(metric, {}).get('max')
+
+
+def check(results, path):
+    """TAP, a test per line of the budget, a remark per goal that is missed; False if a test failed."""
+    by_name = {c['name']: c for c in results['contestants']}
+    count = 0
+    good = True
+    with open(path, encoding='utf-8') as f:
+        lines = f.read().splitlines()
+    for text in lines:
+        rule = re.fullmatch(r'(goal\s+)?(\S+)\s+(\S+)\s+(<=?)\s+(\S+)', re.sub(r'\s*#.*', '', text).strip())
+        if not rule:
+            continue
+        goal, name, metric, sign, limit = rule.groups()
+        if name not in by_name:
+            continue
+        count += not goal
+        value = worst(by_name[name], metric)
+        if limit == 'peers' or limit in by_name:
+            peers = [(worst(c, metric), c['name']) for c in by_name.values()
+                     if (not c['ours'] if limit == 'peers' else c['name'] == limit)]
+            known = [peer for peer in peers if peer[0] is not None]
+            bound, whose = min(known) if known else (None, 'no contestant was measured')
+        else:
+            bound, whose = float(limit), 'the goal' if goal else 'the budget'
+        if value is None or bound is None:
+            holds = False
+            detail = 'not measured' + ''.join(f'; {e}' for e in by_name[name]['errors'])
+        else:
+            holds = value < bound if sign == '<' else value <= bound
+            detail = f'{value:,.4g} {sign} {bound:,.4g} ({whose})' if value < 10 else \
+                f'{value:,.0f} {sign} {bound:,.0f} ({whose})'
+        if goal:
+            print(f"# goal {'reached' if holds else 'missed'}: {name} {metric} {detail}")
+            continue
+        good = good and holds
+        print(f"{'ok' if holds else 'not ok'} {count} - bench: {name} {metric} {detail}")
+    print(f'1..{count}')
+    return good and count > 0
