@@ -34,9 +34,10 @@
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
 
-#define TICK_NS 50000000ULL
-#define PARK_NS 500000000ULL /* a vCPU that takes longer to park at the end is left behind */
-#define POLL_NS 20000000L
+#define TICK_NS	     50000000ULL
+#define PARK_NS	     5000000000ULL /* a vCPU that takes longer to park is taken for stuck */
+#define PARK_KILL_NS 800000000ULL  /* the same when a person or a supervisor wants the end at once */
+#define POLL_NS	     20000000L
 
 #define from_member(ptr, member) ((struct vm *)((char *)(ptr)-offsetof(struct vm, member)))
 
@@ -138,10 +139,10 @@ void vm_want_tick(struct vm *vm)
 		loop_post(&vm->loop, &vm->tick_work);
 }
 
-/* Waits until all vCPUs are parked; false if that takes longer than PARK_NS. */
-static bool wait_parked(struct vm *vm)
+/* Waits until all vCPUs are parked; false if that takes longer than ns. */
+static bool wait_parked(struct vm *vm, uint64_t ns)
 {
-	uint64_t deadline = clock_ns() + PARK_NS;
+	uint64_t deadline = clock_ns() + ns;
 	bool all = false;
 
 	while (!all && clock_ns() < deadline) {
@@ -215,7 +216,7 @@ static void carry_out(struct loop_work *work)
 	int status = STATUS_HOST_FAILURE;
 
 	if (atomic_load(&vm->request) == VM_RESET) {
-		bool parked = wait_parked(vm);
+		bool parked = wait_parked(vm, PARK_NS);
 
 		if (!parked)
 			log_line("reset: a vCPU does not stop");
@@ -423,7 +424,7 @@ static void end_vcpus(struct vm *vm)
 	bool all;
 
 	atomic_store(&vm->stop, true);
-	all = wait_parked(vm);
+	all = wait_parked(vm, vm->end_signal ? PARK_KILL_NS : PARK_NS);
 	pthread_mutex_lock(&vm->lock);
 	vm->end = true;
 	pthread_cond_broadcast(&vm->changed);
