@@ -2,7 +2,7 @@
 /*
  * Interrupts into the guest. The local APICs are KVM's, the I/O APIC is a device of ours (KVM's "split
  * irqchip"), and there is no 8259: KVM would make one with its I/O APIC, and Linux then programs all pins for
- * it. GSI 0..11 are the I/O APIC's pins, higher ones are MSI routes handed out to devices. This module owns
+ * it. GSI 0..15 are the I/O APIC's pins, higher ones are MSI routes handed out to devices. This module owns
  * KVM's GSI routing table.
  */
 #ifndef VMM_IRQ_H
@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define IRQ_PINS       12   /* a guest looks at every pin several times: each costs exits */
+/* No more than Linux takes for granted: a guest looks at every pin several times, by exits. */
+#define IRQ_PINS       16
 #define IRQ_MAX_ROUTES 1024 /* KVM_MAX_IRQ_ROUTES is 4096; the pins come on top */
 
 /* What a local APIC understands: the format of an MSI. */
@@ -53,7 +54,7 @@ void irqs_destroy(struct irqs *irqs);
 /* Connects the pins, or disconnects them (NULL), while nobody drives them. */
 void irqs_attach_pins(struct irqs *irqs, const struct irq_pin_ops *ops, void *opaque);
 
-/* Drives I/O APIC pin gsi (0..11). Any thread. */
+/* Drives I/O APIC pin gsi (0..15). Any thread. */
 void irq_set_level(struct irqs *irqs, unsigned int gsi, bool level);
 
 /* An edge: high, then low. */

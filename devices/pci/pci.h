@@ -33,8 +33,8 @@
 #define PCI_BARS	    6
 #define PCI_BAR_SEGMENTS    8
 #define PCI_CONFIG_HOOKS    8
-#define PCI_INTX_LINES	    2
-#define PCI_INTX_GSI_BASE   10
+#define PCI_INTX_LINES	    4
+#define PCI_INTX_GSI_BASE   12
 #define PCI_UNMAPPED	    UINT64_MAX
 #define PCI_DEVFN_AUTO	    (-1)
 #define PCI_DEVFN(slot, fn) ((slot)*8 + (fn))

@@ -124,10 +124,8 @@ def _(m):
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     check(process.poll() is None, "the first SIGTERM ended it")
-    sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
     m.finish(process).expect(-signal.SIGTERM)
-    check(time.monotonic() - sent < 2 * m.slack, "took more than two seconds")
 
 
 def signal_case(number):

@@ -144,7 +144,7 @@ static void no_intx(void)
 
 static void intx(void)
 {
-	unsigned int pin = 10 + devfn / 8 % 2;
+	unsigned int pin = 12 + devfn / 8 % 4;
 
 	CHECK_EQ(pci_read(devfn, 0x3d, 1), 1);
 	rt_handlers[INTX] = intx_irq;

@@ -55,7 +55,7 @@ static void check_interrupts(void)
 	CHECK_EQ(lapic_read(LAPIC_TIMER_INITIAL), 0);
 	CHECK(lapic_read(LAPIC_LVT_TIMER) & LVT_MASKED);
 	CHECK(!lapic_pending(0x55));
-	for (uint8_t pin = 0; pin < 12; pin++)
+	for (uint8_t pin = 0; pin < 16; pin++)
 		CHECK_EQ(ioapic_read((uint8_t)(0x10 + 2 * pin)), IOAPIC_MASKED);
 	CHECK_EQ(inb(0x21), 0xff); /* there is no PIC */
 }
@@ -95,7 +95,7 @@ static void spoil_devices(void)
 	bar = pci_bar(device, 0);
 	CHECK_EQ(read32(bar), 0x74696370);
 	CHECK_EQ(read32(bar + 0x0c), 0);
-	CHECK_EQ(pci_read(device, 0x3c, 1), 10 + device / 8 % 2);
+	CHECK_EQ(pci_read(device, 0x3c, 1), 12 + device / 8 % 4);
 	write32(bar + 0x0c, 0x55555555);
 	write32(bar + 0x08, 1); /* INTx */
 	pci_write(device, 0x3c, 1, 0x99);

@@ -952,33 +952,33 @@ static void intx(void **state)
 	pci_set_pin(a, 1);
 	pci_set_pin(b, 1);
 	pci_set_pin(c, 3);
-	assert_int_equal(pci_intx_gsi(1, 0), 11);
-	assert_int_equal(rd(a->devfn, PCI_INTERRUPT_LINE, 2), 0x010b);
-	assert_int_equal(rd(b->devfn, PCI_INTERRUPT_LINE, 2), 0x010b);
-	assert_int_equal(rd(c->devfn, PCI_INTERRUPT_LINE, 2), 0x030a);
+	assert_int_equal(pci_intx_gsi(1, 0), 13);
+	assert_int_equal(rd(a->devfn, PCI_INTERRUPT_LINE, 2), 0x010d);
+	assert_int_equal(rd(b->devfn, PCI_INTERRUPT_LINE, 2), 0x010d);
+	assert_int_equal(rd(c->devfn, PCI_INTERRUPT_LINE, 2), 0x030c);
 	pci_set_intx(a, true);
 	pci_set_intx(a, true);
-	assert_true(fake->level[11]);
+	assert_true(fake->level[13]);
 	pci_set_intx(b, true);
 	pci_set_intx(a, false);
-	assert_true(fake->level[11]);
+	assert_true(fake->level[13]);
 	assert_int_equal(rd(a->devfn, PCI_STATUS, 2), 0);
 	assert_int_equal(rd(b->devfn, PCI_STATUS, 2), PCI_STATUS_INTX);
 	assert_int_equal(rd(b->devfn, PCI_COMMAND, 4), PCI_STATUS_INTX << 16);
 	wr(b->devfn, PCI_COMMAND, 2, PCI_COMMAND_INTX_DISABLE);
-	assert_false(fake->level[11]);
+	assert_false(fake->level[13]);
 	assert_int_equal(rd(b->devfn, PCI_STATUS, 2), PCI_STATUS_INTX);
 	wr(b->devfn, PCI_COMMAND + 1, 1, 0);
-	assert_true(fake->level[11]);
+	assert_true(fake->level[13]);
 	pci_set_intx(b, false);
-	assert_false(fake->level[11]);
+	assert_false(fake->level[13]);
 	pci_set_intx(c, true);
-	assert_true(fake->level[10]);
+	assert_true(fake->level[12]);
 	pci_set_intx(none, true);
 	assert_int_equal(rd(none->devfn, PCI_STATUS, 2), 0);
 	assert_int_equal(fake->level_changes, 5);
 	reset_machine();
-	assert_false(fake->level[10]);
+	assert_false(fake->level[12]);
 	pci_set_intx(c, true); /* teardown expects the line down */
 }
 
@@ -1341,10 +1341,10 @@ static void test_device(void **state)
 	assert_int_equal(load(regs + TESTDEV_REG_NOTIFY, 4), UINT32_MAX);
 	assert_int_equal(load(regs + TESTDEV_REGS, 4), UINT32_MAX);
 	store(regs + TESTDEV_REG_INTX, 4, 1);
-	assert_true(fake->level[11]);
+	assert_true(fake->level[13]);
 	assert_int_equal(load(regs + TESTDEV_REG_INTX, 4), 1);
 	store(regs + TESTDEV_REG_INTX, 4, 0);
-	assert_false(fake->level[11]);
+	assert_false(fake->level[13]);
 	unsigned int msix = find_capability(fn->devfn, PCI_CAP_MSIX);
 	uint64_t table = bar_base(fn->devfn, 4);
 	wr(fn->devfn, msix + 2, 2, 0x8000);
@@ -1358,7 +1358,7 @@ static void test_device(void **state)
 	assert_int_equal(delivered(0), 1);
 	store(regs + TESTDEV_REG_INTX, 4, 1);
 	reset_machine();
-	assert_false(fake->level[11]);
+	assert_false(fake->level[13]);
 	assert_int_equal(load(regs + TESTDEV_REG_SCRATCH, 4), 0);
 	assert_int_equal(load(regs + TESTDEV_REG_COUNTER, 4), 0);
 }
