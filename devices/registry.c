@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "arch/x86/hyperv/testport.h"
 #include "arch/x86/x86.h"
 #include "devices/legacy/debug.h"
 #include "devices/legacy/i8042.h"
@@ -14,6 +15,11 @@
 #include "devices/legacy/uart.h"
 #include "devices/pci/pci.h"
 #include "devices/pci/testdev.h"
+#include "devices/vmbus/bus_control.h"
+#include "devices/vmbus/hv_transport.h"
+#include "devices/vmbus/ic.h"
+#include "devices/vmbus/ic_control.h"
+#include "devices/vmbus/testdev.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
 #include "vmm/vm.h"
@@ -62,6 +68,31 @@ static int create_pci(struct vm *vm)
 	return ret ? ret : pci_assign_resources(vm->pci);
 }
 
+/* Devices on VMBus are offered in the order of their creation. */
+static int create_vmbus(struct vm *vm)
+{
+	int ret = 0;
+
+	if (vm->config->vmbus && vm->config->hv_test) {
+		log_line("--device hv-test: cannot be used with --vmbus");
+		return -EINVAL;
+	}
+	if (vm->config->vmbus)
+		ret = hv_transport_create(vm);
+	if (!ret && vm->vmbus)
+		ret = ic_create_all(vm);
+	if (ret || !vm->config->vmbus_test)
+		return ret;
+	if (!vm->vmbus) {
+		log_line("--device vmbus-test: needs --vmbus");
+		return -EINVAL;
+	}
+	ret = vmbus_testdev_create(vm);
+	if (ret)
+		log_line("--device vmbus-test: %s", strerror(-ret));
+	return ret;
+}
+
 int devices_create(struct vm *vm, bool com1)
 {
 	const unsigned int console = UART_ATTACHED | UART_DESCRIBED;
@@ -80,5 +111,13 @@ int devices_create(struct vm *vm, bool com1)
 		ret = debug_create(vm);
 	if (!ret)
 		ret = pvpanic_create(vm);
-	return ret ? ret : create_pci(vm);
+	if (!ret && vm->config->hv_test)
+		ret = testport_create(vm);
+	if (!ret)
+		ret = create_pci(vm);
+	if (!ret)
+		ret = create_vmbus(vm);
+	if (!ret)
+		ret = vmbus_control_add(vm);
+	return ret ? ret : ic_control_add(vm);
 }

@@ -2,8 +2,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/checkhost.h"
+#include "vmm/ctl.h"
 #include "vmm/fdt.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
@@ -75,6 +77,8 @@ int main(int argc, char **argv)
 	struct config config;
 	char err[256];
 
+	if (argc > 1 && !strcmp(argv[1], "ctl"))
+		return ctl_main(argc - 1, argv + 1);
 	if (options_parse(argc, argv, &config, err, sizeof(err))) {
 		log_line("%s", err);
 		return STATUS_HOST_FAILURE;

@@ -14,6 +14,7 @@
 #include "vmm/trace.h"
 
 #define HUGE_PAGE (2ULL << 20)
+#define PAGE	  4096ULL
 
 /* Slot numbers of RAM; everything else is handed out above them. */
 enum { SLOT_LOW, SLOT_HIGH, SLOT_FIRST_FREE };
@@ -137,6 +138,62 @@ void *ram_ptr(const struct memory *mem, uint64_t gpa, uint64_t len)
 		return offset < high && len <= high - offset ? mem->host + mem->low_size + offset : NULL;
 	}
 	return NULL;
+}
+
+/* How many of pfns[0..count) follow one another in RAM, and where in its file; 0: the first is not RAM. */
+static size_t find_run(const struct memory *mem, const uint64_t *pfns, size_t count, off_t *offset)
+{
+	const uint8_t *first = pfns[0] < UINT64_MAX / PAGE ? ram_ptr(mem, pfns[0] * PAGE, PAGE) : NULL;
+	size_t n = 1;
+
+	if (!first)
+		return 0;
+	while (n < count && pfns[n] == pfns[0] + n && ram_ptr(mem, pfns[n] * PAGE, PAGE) == first + n * PAGE)
+		n++;
+	*offset = first - mem->host;
+	return n;
+}
+
+static bool map_once(const struct memory *mem, uint8_t *at, const uint64_t *pfns, size_t count)
+{
+	while (count) {
+		off_t offset;
+		size_t n = find_run(mem, pfns, count, &offset);
+
+		if (!n ||
+		    mmap(at, n * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mem->fd, offset) == MAP_FAILED)
+			return false;
+		at += n * PAGE;
+		pfns += n;
+		count -= n;
+	}
+	return true;
+}
+
+void *ram_map_pages(struct memory *mem, const uint64_t *pfns, size_t count, unsigned int times)
+{
+	uint8_t *start;
+	bool ok = true;
+
+	if (mem->backing != RAM_MEMFD || !count || !times || count > (RAM_MAPPED_PAGES_MAX - mem->mapped_pages) / times)
+		return NULL;
+	start = mmap(NULL, count * times * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (start == MAP_FAILED)
+		return NULL;
+	for (unsigned int i = 0; i < times && ok; i++)
+		ok = map_once(mem, start + i * count * PAGE, pfns, count);
+	if (!ok) {
+		munmap(start, count * times * PAGE);
+		return NULL;
+	}
+	mem->mapped_pages += count * times;
+	return start;
+}
+
+void ram_unmap_pages(struct memory *mem, void *address, size_t count, unsigned int times)
+{
+	munmap(address, count * times * PAGE);
+	mem->mapped_pages -= count * times;
 }
 
 int ram_clear(struct memory *mem)

@@ -33,6 +33,7 @@ struct memory {
 	uint64_t slots_used[MEMSLOTS_MAX / 64];
 	void *reservation; /* the whole address range mmapped, for munmap */
 	size_t reserved;
+	size_t mapped_pages; /* by ram_map_pages(); loop thread */
 };
 
 /* Allocates RAM and gives it to KVM. Prints the cause and returns -errno on failure. */
@@ -41,6 +42,16 @@ void memory_destroy(struct memory *mem);
 
 /* Host address of guest-physical [gpa, gpa + len), or NULL unless every byte of it is RAM in one piece. len 0: NULL. */
 void *ram_ptr(const struct memory *mem, uint64_t gpa, uint64_t len);
+
+/*
+ * A second mapping of guest pages of 4 KiB, given by number, in that order and so often in a row. It shows the same
+ * memory, also after ram_clear(). NULL if one is not RAM, if RAM is not a memfd of small pages, if there are too many
+ * such mappings already, or if the host will not: to be expected, as each run of pages costs the process one of its
+ * 65,530 areas. Loop thread. ram_unmap_pages() with the same count and times.
+ */
+#define RAM_MAPPED_PAGES_MAX 32768
+void *ram_map_pages(struct memory *mem, const uint64_t *pfns, size_t count, unsigned int times);
+void ram_unmap_pages(struct memory *mem, void *address, size_t count, unsigned int times);
 
 /* Makes all of RAM zero again without touching pages (for a reset). */
 int ram_clear(struct memory *mem);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/utf16.h"
+
 struct parser {
 	struct config *config;
 	char *err;
@@ -186,6 +188,12 @@ static int set_stats(struct parser *p, const char *value)
 	return 0;
 }
 
+static int set_control(struct parser *p, const char *value)
+{
+	p->config->control = value;
+	return 0;
+}
+
 static int set_trace(struct parser *p, const char *value)
 {
 	if (!strcmp(value, "help")) {
@@ -198,6 +206,38 @@ static int set_trace(struct parser *p, const char *value)
 	return 0;
 }
 
+/* The guest keeps UTF-8 (Linux) or UTF-16 in the same room, so a text must fit as both. */
+static int check_kvp(struct parser *p, const char *what, const char *text, size_t max)
+{
+	uint8_t utf16[KVP_VALUE_MAX];
+	int ret = strlen(text) < max ? utf16_from_utf8(text, utf16, max) : -ENAMETOOLONG;
+
+	if (ret == -EILSEQ)
+		return fail(p, "--kvp: the %s is not UTF-8", what);
+	return ret < 0 ? fail(p, "--kvp: the %s is longer than %zu characters", what, max / 2 - 1) : 0;
+}
+
+static int set_kvp(struct parser *p, const char *value)
+{
+	const char *equals = strchr(value, '=');
+	char key[KVP_KEY_MAX];
+	int ret;
+
+	if (!equals || equals == value)
+		return fail(p, "--kvp %s: must be KEY=VALUE", value);
+	if (p->config->nr_kvp == MAX_KVP)
+		return fail(p, "--kvp: given more than %d times", MAX_KVP);
+	snprintf(key, sizeof(key), "%.*s", (int)(equals - value), value);
+	ret = equals - value < KVP_KEY_MAX
+		      ? check_kvp(p, "key", key, KVP_KEY_MAX)
+		      : fail(p, "--kvp: the key is longer than %d characters", KVP_KEY_MAX / 2 - 1);
+	if (!ret)
+		ret = check_kvp(p, "value", equals + 1, KVP_VALUE_MAX);
+	if (!ret)
+		p->config->kvp[p->config->nr_kvp++] = value;
+	return ret;
+}
+
 static int set_dump_dtb(struct parser *p, const char *value)
 {
 	p->config->dump_dtb = value;
@@ -206,9 +246,45 @@ static int set_dump_dtb(struct parser *p, const char *value)
 
 static int set_device(struct parser *p, const char *value)
 {
-	if (strcmp(value, "pci-test") != 0)
-		return fail(p, "--device %s: the only one is pci-test", value);
-	p->config->pci_test = true;
+	const struct {
+		const char *name;
+		bool *wanted;
+	} devices[] = {
+		{ "pci-test", &p->config->pci_test },
+		{ "hv-test", &p->config->hv_test },
+		{ "vmbus-test", &p->config->vmbus_test },
+	};
+
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+		if (!strcmp(value, devices[i].name)) {
+			*devices[i].wanted = true;
+			return 0;
+		}
+	}
+	return fail(p, "--device %s: must be pci-test, hv-test or vmbus-test", value);
+}
+
+static int set_hyperv(struct parser *p, const char *value)
+{
+	static const char *const names[] = {
+		[HV_SYNIC_AUTO] = "synic=auto", [HV_SYNIC_KVM] = "synic=kvm", [HV_SYNIC_USER] = "synic=user"
+	};
+
+	p->config->hyperv = true;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!strcmp(value, names[i]) || (i == HV_SYNIC_AUTO && !strcmp(value, "on"))) {
+			p->config->synic = (enum hv_synic)i;
+			return 0;
+		}
+	}
+	return fail(p, "--hyperv %s: must be on, synic=auto, synic=kvm or synic=user", value);
+}
+
+static int set_vmbus(struct parser *p, const char *value)
+{
+	(void)value;
+	p->config->hyperv = true;
+	p->config->vmbus = true;
 	return 0;
 }
 
@@ -244,9 +320,13 @@ static const struct option options[] = {
 	{ "no-reboot", NULL, "a guest's reset ends vmm with status 0", set_no_reboot },
 	{ "timeout", "SECONDS", "end with status 124 after this time", set_timeout },
 	{ "stats", "FILE", "write figures of the run as JSON when it ends", set_stats },
+	{ "control", "PATH", "take commands at a Unix socket; see 'vmm ctl --help'", set_control },
 	{ "trace", "GLOB[,file=PATH]", "print matching trace points; 'help' lists them", set_trace },
+	{ "kvp", "KEY=VALUE", "give the guest this item by Hyper-V's data exchange", set_kvp },
 	{ "dump-dtb", "FILE", "write the machine's device tree", set_dump_dtb },
-	{ "device", "pci-test", "add the PCI device that the test guests drive", set_device },
+	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", set_device },
+	{ "hyperv", "on|synic=auto|kvm|user", "be Hyper-V to the guest; who gives it the SynIC (auto)", set_hyperv },
+	{ "vmbus", NULL, "VMBus and its devices; implies --hyperv on", set_vmbus },
 	{ "check-host", NULL, "report what this host offers, and end", set_check_host },
 	{ "version", NULL, "print the version, and end", set_version },
 	{ "help", NULL, "print this, and end", set_help },
@@ -306,6 +386,8 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 		if (config->action != ACTION_RUN)
 			return 0;
 	}
+	if (config->nr_kvp && !config->vmbus)
+		return fail(&p, "--kvp needs --vmbus");
 	if (!config->kernel && !config->dump_dtb)
 		return fail(&p, "--kernel FILE is missing (see --help)");
 	return 0;
@@ -314,6 +396,7 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 void options_print_help(void)
 {
 	puts("usage: vmm --kernel FILE [OPTION]...\n"
+	     "       vmm ctl PATH COMMAND [ARGUMENT]...\n"
 	     "Boots a Linux kernel in a virtual machine on /dev/kvm.\n");
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		char left[80];

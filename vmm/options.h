@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86/hyperv/hyperv.h"
 #include "vmm/memory.h"
 
 #define MAX_CPUS    254 /* APIC ids of one byte, 0xff being broadcast */
@@ -14,6 +15,11 @@
 #define MEMORY_MAX  (1ULL << 42)
 #define CMDLINE_MAX 65535
 #define MAX_TRACES  16
+#define MAX_KVP	    64
+
+/* Room for a key and a value, in bytes of UTF-8 and of UTF-16 as well, terminator included. */
+#define KVP_KEY_MAX   512
+#define KVP_VALUE_MAX 2048
 
 enum boot_mode {
 	BOOT_AUTO,  /* unpack on the host, the guest's own decompressor if that fails */
@@ -27,9 +33,11 @@ enum action { ACTION_RUN, ACTION_HELP, ACTION_VERSION, ACTION_CHECK_HOST, ACTION
 /* Strings point into argv. */
 struct config {
 	enum action action;
-	const char *kernel, *initrd, *cmdline, *serial, *stats, *dump_dtb;
+	const char *kernel, *initrd, *cmdline, *serial, *stats, *dump_dtb, *control;
 	const char *traces[MAX_TRACES];
 	unsigned int nr_traces;
+	const char *kvp[MAX_KVP]; /* "key=value" */
+	unsigned int nr_kvp;
 	unsigned int cpus;
 	uint64_t memory; /* bytes, a multiple of 2 MiB */
 	enum ram_backing backing;
@@ -37,6 +45,11 @@ struct config {
 	uint64_t timeout_ns; /* 0: none */
 	bool no_reboot;
 	bool pci_test; /* --device pci-test */
+	bool hyperv;   /* --hyperv, or implied by vmbus */
+	bool vmbus;
+	enum hv_synic synic;
+	bool hv_test;	 /* --device hv-test */
+	bool vmbus_test; /* --device vmbus-test */
 };
 
 /* Fills *config. 0, or -EINVAL with one sentence (naming the option) in err. Prints nothing. */

@@ -63,7 +63,7 @@ static json_t *milliseconds(uint64_t ns)
 	return json_real((double)ns / 1e6);
 }
 
-static uint64_t total_exits(const struct vm *vm)
+uint64_t stats_user_exits(const struct vm *vm)
 {
 	uint64_t sum = 0;
 
@@ -75,6 +75,7 @@ static uint64_t total_exits(const struct vm *vm)
 
 static void add_hits(json_t *devices, struct bus *bus, const struct vm *vm, bool pio)
 {
+	pthread_mutex_lock(&bus->lock);
 	for (unsigned int id = 0; id < bus->next_id; id++) {
 		const char *name = bus->by_id[id]->name;
 		json_t *before = json_object_get(devices, name);
@@ -85,6 +86,7 @@ static void add_hits(json_t *devices, struct bus *bus, const struct vm *vm, bool
 		if (sum)
 			json_object_set_new(devices, name, number(sum));
 	}
+	pthread_mutex_unlock(&bus->lock);
 }
 
 static json_t *vcpu_object(const struct vcpu *vcpu)
@@ -114,32 +116,47 @@ static json_t *post_array(const struct vm *vm)
 	json_t *array = json_array();
 
 	for (unsigned int i = 0; i < count && i < POST_MARKS; i++) {
-		json_t *mark = json_object();
+		uint64_t ns = atomic_load_explicit(&vm->post[i].ns, memory_order_acquire);
+		json_t *mark;
 
+		if (!ns) /* counted, and not written yet */
+			continue;
+		mark = json_object();
 		json_object_set_new(mark, "code", number(vm->post[i].code));
-		json_object_set_new(mark, "ms", milliseconds(vm->post[i].ns));
+		json_object_set_new(mark, "ms", milliseconds(ns));
 		json_array_append_new(array, mark);
 	}
 	return array;
 }
 
-static json_t *build(struct vm *vm)
+static uint64_t coalesced_writes(struct vm *vm)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&vm->coalesce.lock);
+	n = vm->coalesce.drained;
+	pthread_mutex_unlock(&vm->coalesce.lock);
+	return n;
+}
+
+json_t *stats_object(struct vm *vm)
 {
 	json_t *root = json_object(), *time = json_object(), *devices = json_object(), *vcpus = json_array();
 	uint64_t first = atomic_load(&vm->first_run_ns);
+	uint64_t end = vm->end_ns ? vm->end_ns : clock_ns();
 	struct memory_use use;
 
 	json_object_set_new(root, "version", json_string(VMM_VERSION));
 	json_object_set_new(root, "status", number((uint64_t)atomic_load(&vm->status)));
 	json_object_set_new(time, "start_monotonic_ns", number(vm->start_ns));
 	json_object_set_new(time, "first_run_ms", first ? milliseconds(first - vm->start_ns) : json_null());
-	json_object_set_new(time, "end_ms", milliseconds(vm->end_ns - vm->start_ns));
+	json_object_set_new(time, "end_ms", milliseconds(end - vm->start_ns));
 	json_object_set_new(root, "time", time);
 	json_object_set_new(root, "post", post_array(vm));
 	json_object_set_new(root, "post_codes", number(atomic_load(&vm->post_count)));
 	json_object_set_new(root, "resets", number(vm->resets));
-	json_object_set_new(root, "user_exits", number(total_exits(vm)));
-	json_object_set_new(root, "coalesced_writes", number(vm->coalesce.drained));
+	json_object_set_new(root, "user_exits", number(stats_user_exits(vm)));
+	json_object_set_new(root, "coalesced_writes", number(coalesced_writes(vm)));
 	add_hits(devices, &vm->pio, vm, true);
 	add_hits(devices, &vm->mmio, vm, false);
 	json_object_set_new(root, "device_accesses", devices);
@@ -158,7 +175,7 @@ static json_t *build(struct vm *vm)
 
 int stats_write(struct vm *vm, const char *path)
 {
-	json_t *root = build(vm);
+	json_t *root = stats_object(vm);
 	FILE *f = fopen(path, "we");
 	int ret = 0;
 

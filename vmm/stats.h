@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+struct json_t;
 struct vm;
 
 /* Memory of this process in KiB; outside guest RAM, but for `guest`. */
@@ -17,6 +18,13 @@ struct memory_use {
 
 /* Reads /proc/self/smaps and status. 0 or -errno. */
 int stats_memory(const struct vm *vm, struct memory_use *use);
+
+/* Returns from KVM_RUN that vmm had to handle, all vCPUs together. */
+uint64_t stats_user_exits(const struct vm *vm);
+
+/* The run's figures so far, while it runs on the loop thread or after its end. The caller's; NULL when out of memory.
+ */
+struct json_t *stats_object(struct vm *vm);
 
 /* Writes the run's figures as JSON. 0, or -errno after printing the cause. vCPUs have stopped. */
 int stats_write(struct vm *vm, const char *path);

@@ -20,6 +20,28 @@
 	X(mmio_write)                                                                                                  \
 	X(irq_level)                                                                                                   \
 	X(msi_route)                                                                                                   \
+	X(hv_msr_read)                                                                                                 \
+	X(hv_msr_write)                                                                                                \
+	X(hv_hypercall)                                                                                                \
+	X(hv_message)                                                                                                  \
+	X(hv_event)                                                                                                    \
+	X(vmbus_recv_message)                                                                                          \
+	X(vmbus_signal_event)                                                                                          \
+	X(vmbus_channel_notify_guest)                                                                                  \
+	X(vmbus_post_msg)                                                                                              \
+	X(vmbus_msg_cb)                                                                                                \
+	X(vmbus_process_incoming_message)                                                                              \
+	X(vmbus_initiate_contact)                                                                                      \
+	X(vmbus_send_offer)                                                                                            \
+	X(vmbus_terminate_offers)                                                                                      \
+	X(vmbus_gpadl_header)                                                                                          \
+	X(vmbus_gpadl_body)                                                                                            \
+	X(vmbus_gpadl_created)                                                                                         \
+	X(vmbus_gpadl_teardown)                                                                                        \
+	X(vmbus_gpadl_torndown)                                                                                        \
+	X(vmbus_open_channel)                                                                                          \
+	X(vmbus_channel_open)                                                                                          \
+	X(vmbus_close_channel)                                                                                         \
 	X(memslot_add)                                                                                                 \
 	X(memslot_del)                                                                                                 \
 	X(vm_event)                                                                                                    \

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/x86.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
@@ -77,7 +78,12 @@ static void exit_io(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	const struct region *region = vcpu->vm->hyperv ? hv_exit_io(vcpu) : NULL;
 
+	if (region) {
+		count(&vcpu->pio_hits[region->id]);
+		return;
+	}
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
 		one_port_access(vcpu, run->io.port, data, run->io.size, run->io.direction == KVM_EXIT_IO_IN);
 }
@@ -157,6 +163,12 @@ static void exit_system_event(struct vcpu *vcpu)
 	case KVM_SYSTEM_EVENT_SHUTDOWN:
 		vm_poweroff(vcpu->vm);
 		break;
+	case KVM_SYSTEM_EVENT_CRASH:
+		if (vcpu->vm->hyperv) {
+			hv_exit_crash(vcpu);
+			break;
+		}
+		/* fallthrough */
 	default:
 		crashed(vcpu, "KVM reports a crash of the guest");
 	}
@@ -172,6 +184,10 @@ static void (*const exit_handlers[EXIT_REASONS])(struct vcpu *) = {
 	[KVM_EXIT_INTERNAL_ERROR] = exit_internal_error,
 	[KVM_EXIT_SYSTEM_EVENT] = exit_system_event,
 	[KVM_EXIT_IOAPIC_EOI] = exit_ioapic_eoi,
+	/* Only where the partition asked for them. */
+	[KVM_EXIT_X86_RDMSR] = hv_exit_rdmsr,
+	[KVM_EXIT_X86_WRMSR] = hv_exit_wrmsr,
+	[KVM_EXIT_HYPERV] = hv_exit_hyperv,
 };
 
 static void handle_exit(struct vcpu *vcpu)
@@ -229,6 +245,8 @@ static void run_guest(struct vcpu *vcpu)
 		atomic_signal_fence(memory_order_seq_cst);
 		if (atomic_load_explicit(&vm->stop, memory_order_acquire) && !park(vcpu))
 			return;
+		if (atomic_load_explicit(&vcpu->hv_work, memory_order_acquire))
+			hv_vcpu_work(vcpu);
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
 			coalesce_drain(&vm->coalesce);
 			if (errno == EINTR || errno == EAGAIN) {

@@ -32,8 +32,9 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
-	bool started;
+	_Atomic bool started; /* thread is valid; set after it, read before it */
 	struct bus_cache pio_cache, mmio_cache;
+	_Atomic bool hv_work; /* hv_vcpu_work() is due before the guest runs on; vcpu_kick() after setting it */
 	_Atomic uint64_t exits[EXIT_REASONS];	/* by KVM_EXIT_* */
 	_Atomic uint64_t interrupted;		/* KVM_RUN left by a signal */
 	_Atomic uint64_t *pio_hits, *mmio_hits; /* by region id; BUS_MAX_REGIONS each */

@@ -21,11 +21,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/x86.h"
 #include "devices/legacy/pm.h"
 #include "devices/legacy/uart.h"
 #include "devices/registry.h"
+#include "devices/vmbus/ic_shutdown.h"
+#include "devices/vmbus/ic_timesync.h"
 #include "vmm/console.h"
+#include "vmm/control.h"
+#include "vmm/control_commands.h"
 #include "vmm/device.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
@@ -91,7 +96,8 @@ void vm_reset(struct vm *vm)
 void vm_power_button(struct vm *vm)
 {
 	TRACE(vm_event, "power button");
-	pm_power_button(vm->pm);
+	if (ic_shutdown_request(vm, 0))
+		pm_power_button(vm->pm);
 }
 
 void vm_post_code(struct vm *vm, uint8_t code)
@@ -100,8 +106,8 @@ void vm_post_code(struct vm *vm, uint8_t code)
 
 	TRACE(post_code, "code 0x%02x", (unsigned int)code);
 	if (at < POST_MARKS) {
-		vm->post[at].ns = clock_ns() - vm->start_ns;
 		vm->post[at].code = code;
+		atomic_store_explicit(&vm->post[at].ns, clock_ns() - vm->start_ns, memory_order_release);
 	}
 }
 
@@ -176,6 +182,31 @@ static void resume(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+int vm_pause(struct vm *vm)
+{
+	if (vm->paused)
+		return 0;
+	TRACE(vm_event, "pause");
+	vm->paused = true;
+	atomic_store(&vm->stop, true);
+	if (wait_parked(vm, PARK_NS))
+		return 0;
+	vm_resume(vm);
+	return -ETIMEDOUT;
+}
+
+void vm_resume(struct vm *vm)
+{
+	if (!vm->paused)
+		return;
+	TRACE(vm_event, "resume");
+	vm->paused = false;
+	/* A request that a vCPU made on its way out needs them parked; carry_out() lets them go. */
+	if (atomic_load(&vm->request) == VM_RUN)
+		resume(vm);
+	ic_timesync_sync(vm);
+}
+
 static int enter(struct vm *vm, struct x86_boot *boot)
 {
 	struct x86_entry entry;
@@ -200,6 +231,8 @@ static int reset_machine(struct vm *vm)
 		log_line("reset: clearing memory: %s", strerror(-ret));
 	if (!ret)
 		ret = x86_reset(vm, vm->cpuid);
+	if (!ret && vm->hyperv)
+		ret = hv_reset(vm->hyperv);
 	if (!ret) {
 		struct x86_boot *boot = x86_boot_load(vm, true);
 
@@ -216,8 +249,11 @@ static void carry_out(struct loop_work *work)
 	int status = STATUS_HOST_FAILURE;
 
 	if (atomic_load(&vm->request) == VM_RESET) {
-		bool parked = wait_parked(vm, PARK_NS);
+		bool parked;
 
+		/* Unless a resume has come in between it is so already. */
+		atomic_store(&vm->stop, true);
+		parked = wait_parked(vm, PARK_NS);
 		if (!parked)
 			log_line("reset: a vCPU does not stop");
 		if (parked && reset_machine(vm) == 0) {
@@ -225,7 +261,8 @@ static void carry_out(struct loop_work *work)
 
 			/* An end that was asked for meanwhile stays asked for. */
 			if (atomic_compare_exchange_strong(&vm->request, &reset, VM_RUN)) {
-				resume(vm);
+				if (!vm->paused)
+					resume(vm);
 				return;
 			}
 			status = atomic_load(&vm->status);
@@ -270,6 +307,8 @@ static void got_signal(struct loop_op *op, int res, uint32_t cqe_flags)
 		return;
 	if (sig == SIGTERM && vm->terminations++ == 0) {
 		log_line("SIGTERM: asking the guest to shut down; a second one ends vmm at once");
+		/* A paused guest could not do so. */
+		vm_resume(vm);
 		vm_power_button(vm);
 	} else if (sig) {
 		end_by_signal(vm, sig);
@@ -362,6 +401,8 @@ static int create_vcpus(struct vm *vm)
 		vm->vcpus[i].fd = -1;
 		vm->nr_vcpus = i + 1;
 		ret = vcpu_create(&vm->vcpus[i], vm, i);
+		if (!ret && vm->hyperv)
+			ret = hv_add_vcpu(vm->hyperv, &vm->vcpus[i]);
 		if (!ret)
 			ret = x86_set_cpuid(&vm->vcpus[i], vm->cpuid);
 	}
@@ -400,12 +441,16 @@ int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
 		coalesce_init(&vm->coalesce, vm->fd, &vm->pio, &vm->mmio);
 		block_signals(&vm->signals);
 	}
+	if (!ret && config->hyperv)
+		ret = hv_create(vm, config->synic);
 	if (!ret)
 		ret = create_vcpus(vm);
 	if (!ret) {
 		vm->console = console_open(vm, config->serial);
 		ret = vm->console ? 0 : -EINVAL;
 	}
+	if (!ret && config->control)
+		ret = control_open(vm);
 	if (!ret && config->kernel) {
 		vm->boot = x86_boot_load(vm, true);
 		ret = vm->boot ? 0 : -EIO;
@@ -431,6 +476,7 @@ static void end_vcpus(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 	if (!all) {
 		log_line("a vCPU does not stop; leaving it behind");
+		control_close(vm->control);
 		console_close(vm->console);
 		_exit(atomic_load(&vm->status));
 	}
@@ -449,6 +495,7 @@ static int start_loop(struct vm *vm)
 	if (ret)
 		return ret;
 	uart_start(vm->uart);
+	control_start(vm->control);
 	if (vm->config->timeout_ns)
 		loop_timer(&vm->loop, &vm->timeout_op, &vm->timeout_ts, vm->config->timeout_ns);
 	vm_want_tick(vm);
@@ -501,10 +548,13 @@ static int run_threads(struct vm *vm)
 int vm_run(struct vm *vm)
 {
 	/* Without all its threads there is no machine, and no way to stop those that run but to end. */
-	if (run_threads(vm))
+	if (run_threads(vm)) {
+		control_close(vm->control);
 		_exit(STATUS_HOST_FAILURE);
+	}
 	coalesce_drain(&vm->coalesce);
 	vm->end_ns = clock_ns();
+	control_close(vm->control);
 	console_close(vm->console);
 	vm->console = NULL;
 	if (vm->config->stats && stats_write(vm, vm->config->stats) && atomic_load(&vm->status) == STATUS_OK)
@@ -516,6 +566,7 @@ void vm_destroy(struct vm *vm)
 {
 	struct device *next;
 
+	control_close(vm->control);
 	if (vm->console)
 		console_close(vm->console);
 	for (struct device *d = vm->devices; d; d = next) {
@@ -525,8 +576,10 @@ void vm_destroy(struct vm *vm)
 	}
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
 		vcpu_destroy(&vm->vcpus[i]);
+	hv_destroy(vm->hyperv);
 	free(vm->vcpus);
 	free(vm->cpuid);
+	control_destroy(vm->control);
 	loop_destroy(&vm->loop);
 	x86_boot_free(vm->boot);
 	irqs_destroy(&vm->irqs);

@@ -16,6 +16,8 @@
 #include "vmm/memory.h"
 
 struct config;
+struct control;
+struct hv_partition;
 struct kvm_cpuid2;
 struct pm;
 struct signalfd_siginfo;
@@ -24,6 +26,7 @@ struct device;
 struct pci_bus;
 struct uart;
 struct vcpu;
+struct vmbus;
 struct x86_boot;
 
 /* Exit status of the program (vmm.1, EXIT STATUS). */
@@ -38,7 +41,7 @@ enum {
 #define POST_MARKS 64
 
 struct post_mark {
-	uint64_t ns; /* since start of the process */
+	_Atomic uint64_t ns; /* since start of the process; 0 until code is valid */
 	uint8_t code;
 };
 
@@ -58,9 +61,12 @@ struct vm {
 	struct x86_boot *boot;	  /* until the guest runs */
 	struct device *devices;
 	struct console *console;
-	struct uart *uart; /* the one attached to the console */
+	struct control *control; /* NULL: none */
+	struct uart *uart;	 /* the one attached to the console */
 	struct pm *pm;
 	struct pci_bus *pci;
+	struct hv_partition *hyperv; /* NULL: none */
+	struct vmbus *vmbus;	     /* NULL: the machine has none */
 
 	/* vCPU threads park while stop is set; the rest is under lock. */
 	pthread_mutex_t lock;
@@ -82,6 +88,7 @@ struct vm {
 	int signal_fd;
 	int end_signal; /* the run ended by this signal, to be raised again */
 	unsigned int terminations;
+	bool paused; /* by vm_pause(); vCPUs are parked */
 	struct loop_work tick_work;
 	_Atomic bool ticking;
 
@@ -109,6 +116,13 @@ void vm_reset(struct vm *vm);			/* or the end with status 0 under --no-reboot */
 void vm_exit(struct vm *vm, int status);	/* the guest, or vmm itself, ends the run with this status */
 void vm_power_button(struct vm *vm);		/* ask the guest to shut down; loop thread */
 void vm_post_code(struct vm *vm, uint8_t code); /* stamped; the first POST_MARKS are kept */
+
+/*
+ * Holds all vCPUs until vm_resume(); devices and the guest's clocks go on. A reset leaves the machine paused. 0 when
+ * the guest does not run any more, or did not before; -ETIMEDOUT if a vCPU does not stop. Loop thread.
+ */
+int vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm); /* does nothing if the machine is not paused */
 
 /* Asks for coalesced writes to be drained by timer while uart_wants_tick(). Any thread. */
 void vm_want_tick(struct vm *vm);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/x86.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
@@ -197,6 +198,8 @@ int x86_set_cpuid(struct vcpu *vcpu, const struct kvm_cpuid2 *supported)
 		return -ENOMEM;
 	memcpy(cpuid, supported, sizeof(*supported) + supported->nent * sizeof(supported->entries[0]));
 	add_extended_topology(cpuid);
+	if (vcpu->vm->hyperv)
+		hv_set_cpuid(vcpu->vm->hyperv, cpuid, MAX_ENTRIES);
 	for (uint32_t i = 0; i < cpuid->nent; i++)
 		fix_entry(&cpuid->entries[i], vcpu->vm->config->cpus, vcpu->apic_id);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0) {

@@ -12,14 +12,16 @@ struct vm;
 struct x86_boot;
 
 /* Fixed addresses of the platform. RAM ends at 2 GiB at most and goes on at 4 GiB (vmm/memory.h). */
-#define MMIO32_BASE    0x80000000ULL /* PCI window below 4 GiB, up to ECAM */
-#define ECAM_BASE      0xe0000000ULL
-#define ECAM_SIZE      0x00100000ULL /* one bus */
-#define UART_MMIO_BASE 0xfe900000ULL
-#define IOAPIC_BASE    0xfec00000ULL
-#define TSS_BASE       0xfeffd000ULL /* three pages KVM needs on Intel, and one for its identity map */
-#define IDENTITY_BASE  0xfeffc000ULL
-#define MMIO64_SIZE    (64ULL << 30)
+#define MMIO32_BASE	0x80000000ULL /* PCI window below 4 GiB, up to ECAM */
+#define ECAM_BASE	0xe0000000ULL
+#define ECAM_SIZE	0x00100000ULL /* one bus */
+#define VMBUS_MMIO_BASE 0xf0000000ULL /* memory for devices on VMBus, behind where an ECAM of 256 buses would end */
+#define VMBUS_MMIO_SIZE 0x08000000U
+#define UART_MMIO_BASE	0xfe900000ULL
+#define IOAPIC_BASE	0xfec00000ULL
+#define TSS_BASE	0xfeffd000ULL /* three pages KVM needs on Intel, and one for its identity map */
+#define IDENTITY_BASE	0xfeffc000ULL
+#define MMIO64_SIZE	(64ULL << 30)
 
 #define UART_MMIO_IRQ 4 /* COM1 is not there when the MMIO UART is */
 

@@ -3,6 +3,8 @@
 # cases() lists them: a name, the guest's CPUs (cases with one CPU run side by side), and the function with arguments.
 # shellcheck shell=bash disable=SC2034,SC2154
 
+. "${BASH_SOURCE[0]%/*}/cases_vmbus.sh"
+
 COMPRESSIONS="gzip bzip2 lzma xz lzo lz4 zstd none"
 
 cases() {
@@ -35,6 +37,7 @@ cases() {
 	echo "triple-fault 1 case_triple_fault"
 	echo "reboot-1cpu 1 case_reboot 1"
 	echo "reboot-2cpu 2 case_reboot 2"
+	cases_vmbus
 }
 
 # -- what the kernel finds
@@ -135,12 +138,15 @@ facts_pci() { # trace file
 }
 
 facts_log() {
-	local warnings known=${VMM_EMULATED_HOST:+fpu__init_system_xstate}
 	lacks "the kernel has nothing to say against ACPI" \
 		'ACPI.*(Error|Warning|BUG)|BIOS (bug|BUG)|irmware (Bug|bug|Warn)|AE_[A-Z]+' "$scratch/dmesg"
-	# The emulated host does not intercept XSETBV (a fault of its emulator), so its KVM cannot update CPUID leaf 13.
-	warnings=$(grep -E 'WARNING: |BUG: |Oops|soft lockup|rcu.*stall' "$scratch/dmesg" | grep -v "${known:-^\$}")
-	is "no warning of the kernel's" "$warnings" ""
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+}
+
+# The emulated host does not intercept XSETBV (a fault of its emulator), so its KVM cannot update CPUID leaf 13.
+warnings() { # log
+	local known=${VMM_EMULATED_HOST:+fpu__init_system_xstate}
+	grep -aE 'WARNING: |BUG: |Oops|unchecked MSR|soft lockup|rcu.*stall' "$1" | grep -av "${known:-^\$}"
 }
 
 # -- ways in

@@ -124,8 +124,17 @@ check_execution()
 	# The register is simulated as memory: TEST writes the larger argument.
 	run 'evaluate \_SB.PCI0.PEVT.TEST 5 3;evaluate \_SB.PCI0.PEVT.RDPT'
 	expect 'Integer. = 0000000000000005'
-	run 'evaluate \_SB.PCI0.PEVT._DIS;evaluate \_SB.VMOD.VMBS._DIS;evaluate \_SB.VMOD.VMBS._STA'
+	run 'evaluate \_SB.PCI0.PEVT._DIS;evaluate \_SB.MODU.CHLD._DIS;evaluate \_SB.MODU.CHLD._STA'
 	expect 'Integer. = 000000000000000D'
+	# VMBus: the id Linux matches (which ACPICA hands it in capitals), an empty _CRS, and the states of power.
+	run 'evaluate \_SB.VMOD.VMBS._CID'
+	expect 'String.*"VMBUS"'
+	run 'evaluate \_SB.VMOD.VMBS._CRS'
+	expect 'Buffer. Length 02 ='
+	run 'evaluate \_SB.VMOD.VMBS._DIS;evaluate \_SB.VMOD.VMBS._STA'
+	expect 'Integer. = 000000000000000D'
+	run 'evaluate \_SB.VMOD.VMBS._DIS;evaluate \_SB.VMOD.VMBS._PS0;evaluate \_SB.VMOD.VMBS._PS3;evaluate \_SB.VMOD.VMBS._STA'
+	expect 'Integer. = 000000000000000F'
 	run 'evaluate \_SB.C12B._UID'
 	expect 'Integer. = 000000000000012B'
 }

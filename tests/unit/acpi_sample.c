@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "devices/vmbus/describe.h"
+
 struct uart {
 	uint16_t port;
 	uint8_t irq;
@@ -97,22 +99,21 @@ static void build_pvpanic(struct aml *a, void *opaque)
 	aml_end(a);
 }
 
-/* A module device that owns memory for the children of the bus inside it. */
-static void build_vmbus(struct aml *a, void *opaque)
+/* A module device that owns memory for the children of a bus inside it, which has interrupts and can be disabled. */
+static void build_module(struct aml *a, void *opaque)
 {
 	(void)opaque;
 	aml_name(a, "_HID");
 	aml_string(a, "ACPI0004");
+	aml_name_integer(a, "_UID", 1);
 	aml_name(a, "_CRS");
 	aml_begin_resources(a);
 	aml_res_dword_memory(a, 0xF8000000, 0x04000000);
 	aml_end(a);
-	aml_begin_device(a, "VMBS");
+	aml_begin_device(a, "CHLD");
 	aml_name_integer(a, "STAT", 0xF);
 	aml_name(a, "_HID");
-	aml_string(a, "MSFT1000");
-	aml_name(a, "_CID");
-	aml_string(a, "VMBus");
+	aml_string(a, "TEST0001");
 	aml_name_integer(a, "_UID", 0);
 	aml_name(a, "_CRS");
 	aml_begin_resources(a);
@@ -129,7 +130,7 @@ static void build_vmbus(struct aml *a, void *opaque)
 	aml_integer(a, 0xD);
 	aml_path(a, "STAT");
 	aml_op(a, AML_NOTIFY);
-	aml_path(a, "^^VMBS");
+	aml_path(a, "^^CHLD");
 	aml_integer(a, 1);
 	aml_end(a);
 	aml_end(a);
@@ -149,7 +150,8 @@ void acpi_sample_init(struct acpi_sample *s, unsigned int cpus)
 	s->nodes[0] = (struct acpi_node){ "COM1", ACPI_SCOPE_PCI, build_uart, (void *)&com1 };
 	s->nodes[1] = (struct acpi_node){ "RTC", ACPI_SCOPE_PCI, build_rtc, NULL };
 	s->nodes[2] = (struct acpi_node){ "PEVT", ACPI_SCOPE_PCI, build_pvpanic, NULL };
-	s->nodes[3] = (struct acpi_node){ "VMOD", ACPI_SCOPE_SB, build_vmbus, NULL };
+	s->nodes[3] = (struct acpi_node){ "MODU", ACPI_SCOPE_SB, build_module, NULL };
+	s->nodes[4] = (struct acpi_node){ "VMOD", ACPI_SCOPE_SB, vmbus_build_aml, NULL };
 	s->config = (struct acpi_config){
 		.apic_ids = s->apic_ids,
 		.cpu_count = cpus,
@@ -167,6 +169,6 @@ void acpi_sample_init(struct acpi_sample *s, unsigned int cpus)
 		.has_rtc = true,
 		.has_legacy_devices = true,
 		.nodes = s->nodes,
-		.node_count = 4,
+		.node_count = SAMPLE_NODES,
 	};
 }

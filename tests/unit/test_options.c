@@ -39,6 +39,8 @@ static void defaults(void **state)
 	assert_int_equal(config.boot, BOOT_AUTO);
 	assert_int_equal(config.timeout_ns, 0);
 	assert_false(config.no_reboot);
+	assert_false(config.hyperv);
+	assert_false(config.vmbus);
 }
 
 static void values_by_equals_or_by_space(void **state)
@@ -55,6 +57,25 @@ static void values_by_equals_or_by_space(void **state)
 	assert_int_equal(config.timeout_ns, 1500000000);
 	assert_true(config.no_reboot);
 	assert_int_equal(config.boot, BOOT_GUEST);
+}
+
+static void hyperv_and_its_synic(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "on"), 0);
+	assert_true(config.hyperv);
+	assert_false(config.vmbus);
+	assert_int_equal(config.synic, HV_SYNIC_AUTO);
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv=synic=user"), 0);
+	assert_true(config.hyperv);
+	assert_int_equal(config.synic, HV_SYNIC_USER);
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "synic=kvm", "--vmbus"), 0);
+	assert_true(config.vmbus);
+	assert_int_equal(config.synic, HV_SYNIC_KVM);
+	assert_int_equal(PARSE("--kernel", "k", "--vmbus"), 0);
+	assert_true(config.hyperv);
+	assert_true(config.vmbus);
+	assert_int_equal(config.synic, HV_SYNIC_AUTO);
 }
 
 static void actions_need_no_kernel(void **state)
@@ -100,6 +121,11 @@ static void mistakes_are_named(void **state)
 		{ "vmm", "--timeout", "1e99", NULL },
 		{ "vmm", "--timeout", "-1", NULL },
 		{ "vmm", "--device", "nvme", NULL },
+		{ "vmm", "--hyperv", NULL },
+		{ "vmm", "--hyperv", "synic", NULL },
+		{ "vmm", "--hyperv", "synic=qemu", NULL },
+		{ "vmm", "--hyperv", "auto", NULL },
+		{ "vmm", "--vmbus=on", NULL },
 		{ "vmm", "--", NULL },
 		{ "vmm", "", NULL },
 		{ "vmm", NULL },
@@ -150,15 +176,61 @@ static void too_many_traces(void **state)
 	assert_non_null(strstr(err, "--trace"));
 }
 
+static void host_items(void **state)
+{
+	static char key[KVP_KEY_MAX + 8], value[KVP_VALUE_MAX + 8];
+	const char *argv[2 * MAX_KVP + 4] = { "vmm" };
+
+	(void)state;
+	assert_int_equal(PARSE("--kernel", "k", "--vmbus", "--kvp", "a=b", "--kvp=c=d=e", "--kvp", "none="), 0);
+	assert_int_equal(config.nr_kvp, 3);
+	assert_string_equal(config.kvp[1], "c=d=e");
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", "a=b"), -EINVAL);
+	assert_string_equal(err, "--kvp needs --vmbus");
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", "a"), -EINVAL);
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", "=a"), -EINVAL);
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", "a=\xff"), -EINVAL);
+	assert_non_null(strstr(err, "value is not UTF-8"));
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", "\xc3=a"), -EINVAL);
+	assert_non_null(strstr(err, "key is not UTF-8"));
+
+	/* The longest that are taken, and one more. */
+	memset(key, 'k', 255);
+	strcpy(key + 255, "=v");
+	assert_int_equal(PARSE("--kernel", "k", "--vmbus", "--kvp", key), 0);
+	memset(key, 'k', 256);
+	strcpy(key + 256, "=v");
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", key), -EINVAL);
+	memset(key, 'k', KVP_KEY_MAX);
+	strcpy(key + KVP_KEY_MAX, "=v");
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", key), -EINVAL);
+	assert_non_null(strstr(err, "key is longer"));
+	memcpy(value, "k=", 2);
+	memset(value + 2, 'v', 1023);
+	assert_int_equal(PARSE("--kernel", "k", "--vmbus", "--kvp", value), 0);
+	value[2 + 1023] = 'v';
+	assert_int_equal(PARSE("--kernel", "k", "--kvp", value), -EINVAL);
+	assert_non_null(strstr(err, "value is longer"));
+
+	for (int i = 0; i <= MAX_KVP; i++) {
+		argv[1 + 2 * i] = "--kvp";
+		argv[2 + 2 * i] = "k=v";
+	}
+	assert_int_equal(parse(argv), -EINVAL);
+	assert_non_null(strstr(err, "more than"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values_by_equals_or_by_space),
+		cmocka_unit_test(hyperv_and_its_synic),
 		cmocka_unit_test(actions_need_no_kernel),
 		cmocka_unit_test(mistakes_are_named),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(too_many_traces),
+		cmocka_unit_test(host_items),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The backend that needs no Hyper-V in KVM.
+ *
+ * Theory of operation: a filter makes every access to the MSRs 0x40000000 to 0x400001ff an exit, so KVM's own
+ * emulation, if it has one, never hears of them. The hypercall page holds code that writes to two ports (page.c): one
+ * is an exit, the other is compared by KVM with the ioeventfds of the event connections. Message and event pages are
+ * guest memory that we write; a SINT is an MSI to the local APIC of its VP, sent by whichever thread has the message.
+ * So nothing here waits for a vCPU, and one that sleeps is woken by the MSI.
+ *
+ * The pages are the guest's own RAM, not overlays (TLFS 5.2.1): what was there before is lost, and stays lost when the
+ * guest disables the register.
+ */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "arch/x86/hyperv/internal.h"
+#include "arch/x86/hyperv/page.h"
+#include "arch/x86/hyperv/user.h"
+#include "vmm/log.h"
+#include "vmm/vcpu.h"
+#include "vmm/vm.h"
+
+#define MSI_ADDRESS   0xfee00000u
+#define SINT_AT_RESET HV_SINT_MASKED
+#define FILTER_BITMAP (HV_MSR_COUNT / 8)
+
+static const char *missing(const struct vm *vm)
+{
+	static const struct {
+		unsigned long cap;
+		const char *name;
+	} needed[] = {
+		{ KVM_CAP_X86_USER_SPACE_MSR, "KVM_CAP_X86_USER_SPACE_MSR" },
+		{ KVM_CAP_X86_MSR_FILTER, "KVM_CAP_X86_MSR_FILTER" },
+		{ KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI" },
+		{ KVM_CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS" },
+	};
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (ioctl(vm->fd, KVM_CHECK_EXTENSION, needed[i].cap) <= 0)
+			return needed[i].name;
+	return NULL;
+}
+
+/* Documentation/virt/kvm/api.rst, KVM_X86_SET_MSR_FILTER: a clear bit denies, and a denied access is an exit. */
+static int filter_msrs(struct vm *vm)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_FILTER } };
+	uint8_t none[FILTER_BITMAP] = { 0 };
+	struct kvm_msr_filter filter = {
+		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
+		.ranges[0] = { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+			       .nmsrs = HV_MSR_COUNT,
+			       .base = HV_MSR_FIRST,
+			       .bitmap = none },
+	};
+
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0 || ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The regions are there to be named and to keep others off; hv_exit_io() comes before the bus. */
+static int claim_ports(struct hv_partition *partition)
+{
+	static const struct io_ops none;
+	struct region *hypercall = &partition->hypercall_region, *signal = &partition->signal_region;
+	int ret;
+
+	*hypercall = (struct region){ .name = "hypercall", .base = HV_PORT_HYPERCALL, .length = 1, .ops = &none };
+	*signal = (struct region){ .name = "signal-event", .base = HV_PORT_SIGNAL, .length = 4, .ops = &none };
+	ret = bus_add(&partition->vm->pio, hypercall);
+	return ret ? ret : bus_add(&partition->vm->pio, signal);
+}
+
+static int init(struct hv_partition *partition)
+{
+	int ret = filter_msrs(partition->vm);
+
+	if (!ret)
+		ret = claim_ports(partition);
+	if (ret)
+		log_line("--hyperv synic=user: %s", strerror(-ret));
+	return ret;
+}
+
+static void destroy(struct hv_partition *partition)
+{
+	(void)partition; /* the regions end with the bus, and all else with the VM */
+}
+
+static void reset_vp(struct hv_vp *vp)
+{
+	vp->scontrol = vp->simp = vp->siefp = vp->vp_assist = 0;
+	vp->message_page = NULL;
+	vp->event_page = NULL;
+	for (unsigned int i = 0; i < HV_SINTS; i++)
+		vp->sint[i] = SINT_AT_RESET;
+}
+
+/* docs/hyperv.md has the reason for each bit, and for those that are missing. */
+static void set_features(struct hv_partition *partition)
+{
+	struct hv_features *f = &partition->features;
+
+	f->msrs = HV_ACCESS_VP_RUNTIME | HV_ACCESS_TIME_REF_COUNT | HV_ACCESS_SYNIC | HV_ACCESS_HYPERCALL |
+		  HV_ACCESS_VP_INDEX | HV_ACCESS_RESET;
+	f->hypercalls = HV_POST_MESSAGES | HV_SIGNAL_EVENTS;
+	f->features = HV_FEATURE_CRASH_MSRS;
+	f->hints = HV_HINT_RELAXED_TIMING | HV_HINT_DEPRECATE_AUTO_EOI;
+	if (hv_tsc_scale(partition->tsc_hz)) {
+		f->msrs |= HV_ACCESS_REFERENCE_TSC | HV_ACCESS_FREQUENCIES;
+		f->features |= HV_FEATURE_FREQUENCIES;
+	}
+}
+
+static int add_vcpu(struct hv_vp *vp)
+{
+	set_features(vp->partition);
+	pthread_mutex_lock(&vp->lock);
+	reset_vp(vp);
+	pthread_mutex_unlock(&vp->lock);
+	/* Hypercalls find their parameters in kvm_run, without a system call. */
+	vp->vcpu->run->kvm_valid_regs |= KVM_SYNC_X86_REGS;
+	return 0;
+}
+
+static int reset(struct hv_partition *partition)
+{
+	for (unsigned int i = 0; i < partition->nr_vps; i++) {
+		pthread_mutex_lock(&partition->vps[i].lock);
+		reset_vp(&partition->vps[i]);
+		pthread_mutex_unlock(&partition->vps[i].lock);
+	}
+	pthread_mutex_lock(&partition->lock);
+	partition->guest_os_id = partition->hypercall = partition->reference_tsc = 0;
+	memset(partition->crash, 0, sizeof(partition->crash));
+	pthread_mutex_unlock(&partition->lock);
+	return 0;
+}
+
+/*
+ * vp->lock is held, so that no interrupt comes any more once the guest has masked the SINT or moved its vector. Where
+ * the APIC is disabled the interrupt is lost, as TLFS 11.8 says; the message or flag is not.
+ */
+static void interrupt(struct hv_vp *vp, unsigned int sint)
+{
+	struct irq_message message = { .address = MSI_ADDRESS | vp->vcpu->apic_id << 12,
+				       .data = (uint32_t)(vp->sint[sint] & HV_SINT_VECTOR) };
+
+	if (!(vp->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)))
+		irq_send(&vp->partition->vm->irqs, &message);
+}
+
+static bool deliver(struct hv_vp *vp, unsigned int sint)
+{
+	bool room = false;
+
+	if (hv_vp_deliver(vp, sint, &room))
+		interrupt(vp, sint);
+	return room;
+}
+
+static bool deliver_all(struct hv_vp *vp)
+{
+	bool room = false;
+
+	for (unsigned int sint = 0; sint < HV_SINTS; sint++)
+		if (vp->queue[sint].count)
+			room |= deliver(vp, sint);
+	return room;
+}
+
+static bool signal_flag(struct hv_vp *vp, unsigned int sint, unsigned int flag)
+{
+	bool ready;
+
+	pthread_mutex_lock(&vp->lock);
+	ready = vp->event_page && vp->scontrol & HV_MSR_ENABLE && !(vp->sint[sint] & HV_SINT_MASKED);
+	if (ready && hv_event_set(vp->event_page, sint, flag))
+		interrupt(vp, sint);
+	pthread_mutex_unlock(&vp->lock);
+	return ready;
+}
+
+static int ioeventfd(struct hv_partition *partition, uint32_t connection, int eventfd, uint32_t flags)
+{
+	struct kvm_ioeventfd arg = {
+		.datamatch = connection,
+		.addr = HV_PORT_SIGNAL,
+		.len = 4,
+		.fd = eventfd,
+		.flags = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
+	};
+
+	return ioctl(partition->vm->fd, KVM_IOEVENTFD, &arg) < 0 ? -errno : 0;
+}
+
+static int connect_port(struct hv_partition *partition, uint32_t connection, int eventfd)
+{
+	return ioeventfd(partition, connection, eventfd, 0);
+}
+
+static void disconnect_port(struct hv_partition *partition, uint32_t connection, int eventfd)
+{
+	ioeventfd(partition, connection, eventfd, KVM_IOEVENTFD_FLAG_DEASSIGN);
+}
+
+/*
+ * Makes value the register of a page: *page is what it names, or NULL when disabled. A page that begins to be used is
+ * zeroed, as a fresh overlay would be: a type other than 0 that was left in a slot would keep messages out for ever.
+ * False: no such RAM.
+ */
+static bool enable_page(struct hv_vp *vp, uint64_t value, const void *before, void **page)
+{
+	*page = value & HV_MSR_ENABLE ? hv_page(vp->partition, value) : NULL;
+	if (*page && *page != before)
+		memset(*page, 0, HV_PAGE);
+	return *page || !(value & HV_MSR_ENABLE);
+}
+
+static bool set_simp(struct hv_vp *vp, uint64_t value)
+{
+	void *page;
+
+	if (!enable_page(vp, value, vp->message_page, &page))
+		return false;
+	vp->simp = value;
+	vp->message_page = page;
+	return true;
+}
+
+static bool set_siefp(struct hv_vp *vp, uint64_t value)
+{
+	void *page;
+
+	if (!enable_page(vp, value, vp->event_page, &page))
+		return false;
+	vp->siefp = value;
+	vp->event_page = page;
+	return true;
+}
+
+/*
+ * The in-kernel local APIC cannot end an interrupt by itself. A guest that asks for it against the advice in CPUID
+ * gets its messages and interrupts all the same, and nothing is amiss while it only polls, or ends them after all.
+ */
+static void tell_auto_eoi(struct hv_partition *partition, unsigned int sint)
+{
+	bool told;
+
+	pthread_mutex_lock(&partition->lock);
+	told = partition->told_auto_eoi;
+	partition->told_auto_eoi = true;
+	pthread_mutex_unlock(&partition->lock);
+	if (!told)
+		log_line("hyperv: the guest asks for automatic end of interrupt on SINT %u, which synic=user does not "
+			 "have: it must end interrupts itself",
+			 sint);
+}
+
+static bool set_sint(struct hv_vp *vp, unsigned int sint, uint64_t value)
+{
+	if (!(value & (HV_SINT_MASKED | HV_SINT_POLLING)) && (value & HV_SINT_VECTOR) < HV_SINT_VECTOR_LOWEST)
+		return false;
+	vp->sint[sint] = value;
+	return true;
+}
+
+bool hv_user_write_synic(struct hv_vp *vp, uint32_t index, uint64_t value)
+{
+	bool ok = true, room = false;
+
+	pthread_mutex_lock(&vp->lock);
+	if (index >= HV_MSR_SINT0)
+		ok = set_sint(vp, index - HV_MSR_SINT0, value);
+	else if (index == HV_MSR_SCONTROL)
+		vp->scontrol = value;
+	else if (index == HV_MSR_SIMP)
+		ok = set_simp(vp, value);
+	else if (index == HV_MSR_SIEFP)
+		ok = set_siefp(vp, value);
+	else if (index == HV_MSR_VP_ASSIST_PAGE)
+		vp->vp_assist = value; /* Linux writes it whatever CPUID says. Nothing is ever told in that page. */
+	/* HV_MSR_EOM: nothing to keep. Each of these may have made way for a message. */
+	if (ok)
+		room = deliver_all(vp);
+	pthread_mutex_unlock(&vp->lock);
+	if (room)
+		hv_room(vp->partition);
+	if (ok && index >= HV_MSR_SINT0 && (value & (HV_SINT_AUTO_EOI | HV_SINT_MASKED)) == HV_SINT_AUTO_EOI)
+		tell_auto_eoi(vp->partition, index - HV_MSR_SINT0);
+	return ok;
+}
+
+void hv_user_read_synic(struct hv_vp *vp, uint32_t index, uint64_t *value)
+{
+	pthread_mutex_lock(&vp->lock);
+	if (index >= HV_MSR_SINT0)
+		*value = vp->sint[index - HV_MSR_SINT0];
+	else
+		*value = index == HV_MSR_SCONTROL	  ? vp->scontrol
+			 : index == HV_MSR_SIEFP	  ? vp->siefp
+			 : index == HV_MSR_SIMP		  ? vp->simp
+			 : index == HV_MSR_VP_ASSIST_PAGE ? vp->vp_assist
+							  : 0; /* HV_MSR_EOM */
+	pthread_mutex_unlock(&vp->lock);
+}
+
+const struct hv_backend hv_backend_user = {
+	.name = "user",
+	.missing = missing,
+	.init = init,
+	.destroy = destroy,
+	.add_vcpu = add_vcpu,
+	.reset = reset,
+	.deliver = deliver,
+	.signal = signal_flag,
+	.connect = connect_port,
+	.disconnect = disconnect_port,
+	.io = hv_user_io,
+	.rdmsr = hv_user_rdmsr,
+	.wrmsr = hv_user_wrmsr,
+};
