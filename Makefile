@@ -46,6 +46,7 @@ bench:
 	@$(DEPS) build run check bench
 	@$(MAKE) --no-print-directory static
 	@tests/bench/run --mode $(or $(MODE),count)
+	@tests/bench/run --mode $(or $(MODE),count) --bench signal
 
 lint:
 	@$(DEPS) build check

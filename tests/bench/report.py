@@ -15,6 +15,15 @@ A contestant's metrics (all medians over the rounds, each with its range):
     syscalls        system calls before the first KVM_RUN, execve included
     user_exits, exits_per_byte
                     exits to vmm itself over the whole run, by --stats, and per byte of console output
+
+Those of the benchmark "signal":
+    round_trip, round_trip_min, round_trip_p99
+                    a round trip's median, least, and 99th percentile: instructions that the whole host executes;
+                    nanoseconds in wall mode
+    ratio           of the medians, to the contestant's reference
+    exits, irq_window_exits, halt_exits, insn_emulation
+                    KVM's counters, a round trip
+    syscalls        system calls of the process, a round trip
 """
 import json
 import os
@@ -22,13 +31,25 @@ import re
 import statistics
 from xml.sax.saxutils import escape
 
-KVM = ('exits', 'io_exits', 'mmio_exits', 'pf_taken', 'halt_exits', 'irq_exits', 'insn_emulation')
+KVM = ('exits', 'io_exits', 'mmio_exits', 'pf_taken', 'halt_exits', 'irq_exits', 'irq_window_exits',
+       'insn_emulation')
 COUNT_COLUMNS = (('minstr', 'exec->/init M', 0), ('ratio', 'ratio', 2), ('exit_minstr', '->exit M', 0),
                  ('exits', 'exits', 0), ('io_exits', 'PIO', 0), ('mmio_exits', 'MMIO', 0), ('pf_taken', 'NPT', 0),
                  ('anon_kib', 'anon KiB', 0), ('rss_kib', 'RSS KiB', 0), ('ram_kib', 'RAM KiB', 0), ('threads', 'threads', 0),
                  ('syscalls', 'syscalls', 0))
 WALL_COLUMNS = (('minstr', 'exec->/init s', 3), ('ratio', 'ratio', 2), ('exit_minstr', '->exit s', 3),
                 ('exits', 'exits', 0), ('anon_kib', 'anon KiB', 0), ('rss_kib', 'RSS KiB', 0), ('threads', 'threads', 0))
+SIGNAL_COLUMNS = (('round_trip_min', 'least', 0), ('round_trip', 'median', 0), ('round_trip_p99', 'p99', 0),
+                  ('ratio', 'ratio', 2), ('exits', 'exits', 2), ('halt_exits', 'HLT', 2),
+                  ('irq_window_exits', 'window', 2), ('insn_emulation', 'emulated', 2), ('syscalls', 'syscalls', 2))
+
+# What a kind of benchmark is about: its first metric, in columns, units and digits a mode.
+KINDS = {
+    'boot': {'main': 'minstr', 'columns': {'count': COUNT_COLUMNS, 'wall': WALL_COLUMNS},
+             'unit': {'count': 'million instructions', 'wall': 'seconds'}, 'digits': {'count': 0, 'wall': 2}},
+    'signal': {'main': 'round_trip', 'columns': {'count': SIGNAL_COLUMNS, 'wall': SIGNAL_COLUMNS},
+               'unit': {'count': 'instructions', 'wall': 'nanoseconds'}, 'digits': {'count': 0, 'wall': 0}},
+}
 
 
 def metrics_of(line, mode):
@@ -45,6 +66,12 @@ def metrics_of(line, mode):
                 found[name] = line[name]
         if line['kvm'] is not None:
             found.update({name: line['kvm'].get(name, 0) for name in KVM})
+    if line['kind'] == 'signal' and 'round_trip_median' in line:
+        found.update(round_trip=line['round_trip_median'], round_trip_min=line['round_trip_min'],
+                     round_trip_p99=line['round_trip_p99'])
+        found.update({name: line['kvm_each'].get(name, 0) for name in KVM if 'kvm_each' in line})
+    if 'calls_each' in line:
+        found['syscalls'] = sum(line['calls_each'].values())
     if 'syscalls' in line:
         found['syscalls'] = line['syscalls']
     if 'stats' in line:
@@ -57,10 +84,13 @@ def metrics_of(line, mode):
 def summarize(config, chosen, mode, notes, raw):
     with open(raw, encoding='utf-8') as f:
         lines = [json.loads(line) for line in f]
+    kind = config['bench'].get('kind', 'boot')
+    main = KINDS[kind]['main']
     contestants = []
     for name in chosen:
         values = {}
         errors = []
+        left_out = next((line['left_out'] for line in lines if line['name'] == name and 'left_out' in line), None)
         for line in lines:
             if line['name'] != name:
                 continue
@@ -71,39 +101,43 @@ def summarize(config, chosen, mode, notes, raw):
         contestants.append({'name': name, 'title': config[name]['title'],
                             'ours': config[name].getboolean('ours', False),
                             'verbose': config[name].getboolean('verbose', False), 'errors': errors,
+                            'left_out': left_out, 'reference': config[name].get('reference'),
                             'metrics': {metric: {'median': statistics.median(list_), 'min': min(list_),
                                                  'max': max(list_), 'n': len(list_)}
                                         for metric, list_ in values.items()}})
-    reference = next((c for c in contestants if c['ours'] and 'minstr' in c['metrics']), None)
-    for contestant in contestants:
-        own = contestant['metrics'].get('minstr')
-        if reference and own:
-            ratio = own['median'] / reference['metrics']['minstr']['median']
+    measured = {c['name']: c for c in contestants if main in c['metrics']}
+    first = next((name for name, c in measured.items() if c['ours']), None)
+    for name, contestant in measured.items():
+        contestant['reference'] = contestant['reference'] or first
+        if contestant['reference'] in measured:
+            of = measured[contestant['reference']]['metrics'][main]['median']
+            ratio = contestant['metrics'][main]['median'] / of
             contestant['metrics']['ratio'] = {'median': ratio, 'min': ratio, 'max': ratio, 'n': 1}
-    return {'title': config['bench']['title'], 'mode': mode,
-            'unit': 'million instructions' if mode == 'count' else 'seconds',
-            'reference': reference['name'] if reference else None, 'notes': notes, 'contestants': contestants}
+    references = {c['reference']: None for c in measured.values() if 'ratio' in c['metrics']}
+    return {'title': config['bench']['title'], 'kind': kind, 'mode': mode, 'unit': KINDS[kind]['unit'][mode],
+            'reference': ' or '.join(references) or None, 'notes': notes, 'contestants': contestants}
 
 
 def number(value, digits):
     return f'{value:,.{digits}f}'
 
 
-def cell(metrics, metric, digits):
+def cell(metrics, metric, digits, main):
     if metric not in metrics:
         return '-'
     m = metrics[metric]
     text = number(m['median'], digits)
-    if metric == 'minstr' and m['n'] > 1:
+    if metric == main and m['n'] > 1:
         text += f" ({number(m['min'], digits)}-{number(m['max'], digits)})"
     return text
 
 
 def table(results):
-    columns = COUNT_COLUMNS if results['mode'] == 'count' else WALL_COLUMNS
+    kind = KINDS[results['kind']]
+    columns = kind['columns'][results['mode']]
     rows = [['contestant'] + [title for _, title, _ in columns]]
     for c in results['contestants']:
-        rows.append([c['title']] + [cell(c['metrics'], metric, digits) for metric, _, digits in columns])
+        rows.append([c['title']] + [cell(c['metrics'], metric, digits, kind['main']) for metric, _, digits in columns])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [results['title'], f"Medians (ranges); ratio to {results['reference']}. Unit: {results['unit']}."]
     lines += results['notes'] + ['']
@@ -115,6 +149,8 @@ def table(results):
             lines.append(f"{c['title']}: first KVM_RUN after {number(m['first_run_minstr']['median'], 0)} "
                          f"{'M' if results['mode'] == 'count' else 's'}, {number(m['user_exits']['median'], 0)} exits to "
                          f"vmm in the whole run, {m['exits_per_byte']['median']:.3f} a console byte")
+        if c['left_out']:
+            lines.append(f"{c['title']}: left out: {c['left_out']}")
         lines += [f"{c['title']}: FAILED: {error}" for error in c['errors']]
     return '\n'.join(lines) + '\n'
 
@@ -129,17 +165,18 @@ def nice_step(top):
 
 def chart(results):
     """Horizontal bars, longest below; the colours carry on white and on black."""
-    bars = sorted((c for c in results['contestants'] if 'minstr' in c['metrics']),
-                  key=lambda c: c['metrics']['minstr']['median'])
+    main = KINDS[results['kind']]['main']
+    bars = sorted((c for c in results['contestants'] if main in c['metrics']),
+                  key=lambda c: c['metrics'][main]['median'])
     if not bars:
         return ''
     # Seven and a half: no sans-serif's letters are wider on average at this size.
     left = 26 + int(7.5 * max(len(c['title']) for c in bars))
     plot, right, row, top_margin = 470, 130, 34, 70
     width = left + plot + right
-    top = max(c['metrics']['minstr']['max'] for c in bars)
+    top = max(c['metrics'][main]['max'] for c in bars)
     height = top_margin + row * len(bars) + 70
-    digits = 0 if results['mode'] == 'count' else 2
+    digits = KINDS[results['kind']]['digits'][results['mode']]
 
     def x(value):
         return left + plot * value / top
@@ -162,7 +199,7 @@ def chart(results):
         out.append(f'<text class="m" x="{x(mark):.1f}" y="{bottom + 18}" text-anchor="middle">{number(mark, digits)}</text>')
         mark += step
     for i, c in enumerate(bars):
-        m = c['metrics']['minstr']
+        m = c['metrics'][main]
         y = top_margin + row * i
         middle = y + row / 2 - 3
         out.append(f'<text class="t" x="{left - 10}" y="{middle + 4:.1f}" text-anchor="end" '

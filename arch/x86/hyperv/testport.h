@@ -3,15 +3,16 @@
  * A pair of ports for the tests: they prove messages and events from the guest's side and do nothing else.
  *
  * Messages to connection TESTPORT_MESSAGES begin with {u32 vp, u32 sint}: where the answer goes. By message type:
- *   TESTPORT_BURST   {vp, sint, count}: count messages of this type come, {vp, sint, count, index}, index from 0 on.
- *                    At most TESTPORT_BURST_MAX; HV_STATUS_INSUFFICIENT_BUFFERS when too many bursts are under way.
- *   TESTPORT_CONFIG  {vp, sint, flag}: no answer; from now on a signal on TESTPORT_EVENTS sets this event flag.
- *   TESTPORT_FLAGS   {vp, sint, first, count}: sets event flags first to first + count - 1, and answers
- *                    {vp, sint, first, number of flags that the SINT could take}.
- *   TESTPORT_WIRE    {vp, sint, vector}: from now on a 4-byte write to port TESTPORT_DOORBELL interrupts the VP with
- * this vector (16..255), and does nothing else; answered by the same when it is so. This is an ioeventfd and an irqfd
- * with the loop between them: what a round trip costs at least. other types      come back as they are, unless they
- * have less than 8 bytes (HV_STATUS_INVALID_PARAMETER).
+ *
+ * - TESTPORT_BURST {vp, sint, count}: count messages of this type come, {vp, sint, count, index}, index from 0 on. At
+ *   most TESTPORT_BURST_MAX; HV_STATUS_INSUFFICIENT_BUFFERS when too many bursts are under way.
+ * - TESTPORT_CONFIG {vp, sint, flag}: no answer; from now on a signal on TESTPORT_EVENTS sets this event flag.
+ * - TESTPORT_FLAGS {vp, sint, first, count}: sets event flags first to first + count - 1, and answers {vp, sint, first,
+ *   number of flags that the SINT could take}.
+ * - TESTPORT_WIRE {vp, sint, vector}: from now on a 4-byte write to port TESTPORT_DOORBELL interrupts the VP with this
+ *   vector (16..255), and does nothing else; answered by the same when it is so. This is an ioeventfd and an irqfd with
+ *   the loop between them: what a round trip costs at least.
+ * - Any other type comes back as it is, unless it has less than 8 bytes (HV_STATUS_INVALID_PARAMETER).
  */
 #ifndef ARCH_X86_HYPERV_TESTPORT_H
 #define ARCH_X86_HYPERV_TESTPORT_H
