@@ -6,6 +6,7 @@
 #ifndef VMM_DEVICE_H
 #define VMM_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct vm;
@@ -16,6 +17,13 @@ struct device_class {
 	const char *name;
 	/* Back to the state after power-on; vCPUs are stopped. NULL: nothing to reset. */
 	void (*reset)(struct device *dev);
+	/*
+	 * The guest is to be asked to shut down. Loop thread. False: this device cannot ask just now; then the one
+	 * created before it is tried. NULL: has no way.
+	 */
+	bool (*power_button)(struct device *dev);
+	/* vCPUs run again after a pause, which the guest's clocks do not show. Loop thread. NULL: all the same. */
+	void (*resumed)(struct device *dev);
 	/* Frees the device; vCPUs and loop have ended. */
 	void (*destroy)(struct device *dev);
 	/* Name of the device's node in the DSDT and who writes its body (struct acpi_node). NULL: none. */

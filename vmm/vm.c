@@ -23,11 +23,8 @@
 
 #include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/x86.h"
-#include "devices/legacy/pm.h"
 #include "devices/legacy/uart.h"
 #include "devices/registry.h"
-#include "devices/vmbus/ic_shutdown.h"
-#include "devices/vmbus/ic_timesync.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/control_commands.h"
@@ -96,8 +93,10 @@ void vm_reset(struct vm *vm)
 void vm_power_button(struct vm *vm)
 {
 	TRACE(vm_event, "power button");
-	if (ic_shutdown_request(vm, 0))
-		pm_power_button(vm->pm);
+	/* The list begins with the device created last: a service in the guest goes before the button of the board. */
+	for (struct device *d = vm->devices; d; d = d->next)
+		if (d->class->power_button && d->class->power_button(d))
+			return;
 }
 
 void vm_post_code(struct vm *vm, uint8_t code)
@@ -204,7 +203,9 @@ void vm_resume(struct vm *vm)
 	/* A request that a vCPU made on its way out needs them parked; carry_out() lets them go. */
 	if (atomic_load(&vm->request) == VM_RUN)
 		resume(vm);
-	ic_timesync_sync(vm);
+	for (struct device *d = vm->devices; d; d = d->next)
+		if (d->class->resumed)
+			d->class->resumed(d);
 }
 
 static int enter(struct vm *vm, struct x86_boot *boot)

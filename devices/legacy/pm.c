@@ -234,10 +234,17 @@ static int build_fdt(const struct device *dev, void *fdt)
 	return err ? err : isa_fdt_end(fdt);
 }
 
+static bool power_button(struct device *dev)
+{
+	pm_power_button((struct pm *)dev);
+	return true;
+}
+
 /* No node in the DSDT: the FADT describes it, and the DSDT's motherboard device claims its ports. */
 static const struct device_class pm_class = {
 	.name = "acpi-pm",
 	.reset = pm_reset,
+	.power_button = power_button,
 	.destroy = pm_destroy,
 	.build_fdt = build_fdt,
 };

@@ -30,6 +30,8 @@
 
 #include "arch/x86/hyperv/hyperv.h"
 #include "devices/vmbus/describe.h"
+#include "devices/vmbus/ic_shutdown.h"
+#include "devices/vmbus/ic_timesync.h"
 #include "devices/vmbus/protocol.h"
 #include "devices/vmbus/transport.h"
 #include "vmm/device.h"
@@ -410,9 +412,21 @@ static void transport_destroy(struct device *dev)
 	free(t);
 }
 
+static bool power_button(struct device *dev)
+{
+	return ic_shutdown_request(dev->vm, 0) == 0;
+}
+
+static void resumed(struct device *dev)
+{
+	ic_timesync_sync(dev->vm);
+}
+
 static const struct device_class transport_class = {
 	.name = "vmbus",
 	.reset = transport_reset,
+	.power_button = power_button,
+	.resumed = resumed,
 	.destroy = transport_destroy,
 	.aml_name = "VMOD",
 	.build_aml = vmbus_build_aml,
