@@ -37,6 +37,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CONTROL_PORT 0xe9
@@ -177,6 +178,34 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 static int is_module(const struct dirent *entry)
 {
 	return entry->d_name[0] != '.';
+}
+
+/*
+ * The kernel corrects its first idea of the TSC's frequency within seconds. KVM keeps the one it finds when it is
+ * loaded and gives it to every guest; should the two differ by more than 250 ppm, on a CPU that cannot scale the TSC
+ * ("user requested TSC rate below hardware speed"), a guest's APIC timer waits for an hour instead of a millisecond.
+ * The clock source is "tsc", and no more "tsc-early", when the frequency is final.
+ */
+static void wait_for_clock(void)
+{
+	const struct timespec tick = { .tv_nsec = 10000000 };
+	const char *path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+	char name[16];
+
+	mount_or_die("sysfs", "/sys", "sysfs", NULL);
+	for (int i = 0; i < 1000; i++) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = fd < 0 ? -1 : read(fd, name, sizeof(name));
+
+		if (n < 0)
+			die("%s", path);
+		close(fd);
+		if (n == 4 && !memcmp(name, "tsc\n", 4))
+			return;
+		nanosleep(&tick, NULL);
+	}
+	errno = ETIMEDOUT;
+	die("%s", path);
 }
 
 static void insert_modules(void)
@@ -378,6 +407,9 @@ int main(void)
 	terminal = *parameter(cmdline, "vmm_host.terminal=") != '\0';
 	counting = *parameter(cmdline, "vmm_host.counting=") != '\0';
 	open_console(terminal);
+	/* Under -icount the first idea is right, and waiting would take long. */
+	if (!counting)
+		wait_for_clock();
 	insert_modules();
 	mount_or_die("root", ROOT, "9p", NINEP_OPTIONS);
 	raise_loopback();
