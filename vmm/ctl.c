@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/control.h"
@@ -140,12 +141,10 @@ static int wait_readable(int fd, uint64_t deadline_ns)
 	int ret;
 
 	do {
-		uint64_t now = clock_ns();
-		int ms = -1;
+		uint64_t now = clock_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+		struct timespec ts = { (time_t)(left / 1000000000), (long)(left % 1000000000) };
 
-		if (deadline_ns)
-			ms = deadline_ns <= now ? 0 : (int)((deadline_ns - now) / 1000000 % 1000000000) + 1;
-		ret = poll(&p, 1, ms);
+		ret = ppoll(&p, 1, deadline_ns ? &ts : NULL, NULL);
 	} while (ret < 0 && errno == EINTR);
 	return ret > 0 ? 0 : ret == 0 ? -ETIME : -errno;
 }

@@ -7,7 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define ENTRIES 64
+#define ENTRIES	 64
+#define TURN_MAX 256 /* completions handled before the loop submits again */
 
 static void woken(struct loop_op *op, int res, uint32_t cqe_flags);
 
@@ -144,8 +145,11 @@ static bool dispatch(struct loop *loop)
 	struct io_uring_cqe *cqe;
 	bool any = false;
 
-	/* One at a time, seen before the callback: a callback may submit and so reuse the slot. */
-	while (io_uring_peek_cqe(&loop->ring, &cqe) == 0) {
+	/*
+	 * One at a time, seen before the callback: a callback may submit and so reuse the slot. Not for ever: a guest
+	 * can signal as fast as we handle it, and what callbacks want submitted (timers, the wake-up) must go out too.
+	 */
+	for (unsigned int budget = TURN_MAX; budget && io_uring_peek_cqe(&loop->ring, &cqe) == 0; budget--) {
 		struct loop_op *op = io_uring_cqe_get_data(cqe);
 		int res = cqe->res;
 		uint32_t flags = cqe->flags;

@@ -163,12 +163,6 @@ static void exit_system_event(struct vcpu *vcpu)
 	case KVM_SYSTEM_EVENT_SHUTDOWN:
 		vm_poweroff(vcpu->vm);
 		break;
-	case KVM_SYSTEM_EVENT_CRASH:
-		if (vcpu->vm->hyperv) {
-			hv_exit_crash(vcpu);
-			break;
-		}
-		/* fallthrough */
 	default:
 		crashed(vcpu, "KVM reports a crash of the guest");
 	}
@@ -248,12 +242,14 @@ static void run_guest(struct vcpu *vcpu)
 		if (atomic_load_explicit(&vcpu->hv_work, memory_order_acquire))
 			hv_vcpu_work(vcpu);
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
+			int error = errno; /* what is drained makes system calls of its own */
+
 			coalesce_drain(&vm->coalesce);
-			if (errno == EINTR || errno == EAGAIN) {
+			if (error == EINTR || error == EAGAIN) {
 				count(&vcpu->interrupted);
 				continue;
 			}
-			log_line("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(errno));
+			log_line("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(error));
 			x86_print_state(vcpu);
 			vm_exit(vm, STATUS_CRASHED);
 			continue;

@@ -541,8 +541,10 @@ static int run_threads(struct vm *vm)
 	}
 	vcpu_run(&vm->vcpus[0]);
 	pthread_join(loop_thread, NULL);
-	for (unsigned int i = 1; i < vm->nr_vcpus; i++)
+	for (unsigned int i = 1; i < vm->nr_vcpus; i++) {
 		pthread_join(vm->vcpus[i].thread, NULL);
+		vm->vcpus[i].started = false; /* the last turns of the loop must not kick it */
+	}
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The bus: its life, and who handles what the guest sends. contact.c is about connections, offer.c about channels and
- * devices coming and going, gpadl.c about lists of guest pages, channel.c about open channels, outbox.c about what is
- * to be sent. docs/vmbus.md describes the protocol.
+ * devices coming and going, gpadl.c about lists of guest pages, channel.c about open channels, monitor.c about signals
+ * that are looked for, outbox.c about what is to be sent. docs/vmbus.md describes the protocol.
  *
  * A guest may send anything at any time. What cannot be is answered with a failure where the protocol has an answer,
  * and otherwise told once in the log and ignored.

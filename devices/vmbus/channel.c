@@ -60,6 +60,8 @@ void channel_stop(struct vmbus_channel *channel, enum channel_state state)
 	channel->state = state;
 	if (before != CHANNEL_OPEN)
 		return;
+	if (channel->monitored)
+		monitor_update(channel->bus);
 	if (channel->busy)
 		channel->finish_due = true;
 	else
@@ -130,6 +132,7 @@ static int start(struct vmbus_channel *channel)
 	int ret;
 
 	channel->opaque = NULL;
+	channel->held = false;
 	channel->state = CHANNEL_OPEN;
 	channel->busy++;
 	ret = class->open(channel);
@@ -138,6 +141,8 @@ static int start(struct vmbus_channel *channel)
 		channel_stop(channel, CHANNEL_CLOSED);
 	else if (channel->state == CHANNEL_FAILED)
 		channel->state = CHANNEL_CLOSED;
+	if (channel->monitored)
+		monitor_update(channel->bus);
 	call_done(channel);
 	return channel->state == CHANNEL_OPEN ? 0 : -EIO;
 }
@@ -271,7 +276,7 @@ static int read_batch(struct vmbus_channel *channel, int64_t *budget)
 	struct vmbus_packet packet;
 	int ret = 1;
 
-	while (ret > 0 && *budget > 0 && channel->state == CHANNEL_OPEN) {
+	while (ret > 0 && *budget > 0 && channel->state == CHANNEL_OPEN && !channel->held) {
 		ret = ring_read(&channel->in, channel->buffer, class->packet_max, &packet);
 		if (ret > 0) {
 			int error = class->packet(channel, &packet);
@@ -316,6 +321,8 @@ static void run(struct vmbus_channel *channel)
 			fail_by(channel, ret);
 			return;
 		}
+		if (channel->held) /* the mask stays until vmbus_pause() takes us on */
+			return;
 		if (budget <= 0) { /* the mask stays until the next turn */
 			bus->transport->again(bus->opaque, channel->connection);
 			return;
@@ -369,6 +376,20 @@ void vmbus_fail(struct vmbus_channel *channel, const char *why)
 	bus_leave(channel->bus);
 }
 
+void vmbus_pause(struct vmbus_channel *channel, bool on)
+{
+	bool before = channel->held;
+
+	channel->held = on;
+	if (before && !on && channel->state == CHANNEL_OPEN)
+		channel->bus->transport->again(channel->bus->opaque, channel->connection);
+}
+
+unsigned int vmbus_vps(const struct vmbus *bus)
+{
+	return bus->transport->vps(bus->opaque);
+}
+
 struct vmbus_device *vmbus_channel_device(const struct vmbus_channel *channel)
 {
 	return channel->device;
@@ -397,4 +418,9 @@ void vmbus_channel_set_opaque(struct vmbus_channel *channel, void *opaque)
 void *vmbus_channel_opaque(const struct vmbus_channel *channel)
 {
 	return channel->opaque;
+}
+
+void *vmbus_guest_memory(const struct vmbus_channel *channel, uint64_t gpa, size_t size)
+{
+	return channel->bus->transport->map(channel->bus->opaque, gpa, size);
 }

@@ -13,8 +13,8 @@
 
 /*
  * Of the features of 6.0: GUEST_SIGNAL, CLIENT_ID and PAUSE need nothing but this bus. The others are about things
- * that are not here: isolated VMs and other VTLs (interrupt redirection, confidential channels, GPA pinning), and
- * monitor pages (MODIFY_CONNECTION, pages of the server's).
+ * that are not here: isolated VMs and other VTLs (interrupt redirection, confidential channels, GPA pinning), monitor
+ * pages that change or are the server's (MODIFY_CONNECTION, pages of the server's).
  */
 #define FEATURES (VMBUS_FEATURE_GUEST_SIGNAL | VMBUS_FEATURE_CLIENT_ID | VMBUS_FEATURE_PAUSE)
 
@@ -43,6 +43,7 @@ void bus_disconnect(struct vmbus *bus)
 		bus->transport->disconnect(bus->opaque, VMBUS_CONNECTION_EVENT);
 	bus->event_connected = false;
 	bus->interrupt_page = NULL;
+	bus->monitor_page = NULL;
 	bus->version = 0;
 	bus->features = 0;
 	bus->log_connection = 0;
@@ -101,6 +102,7 @@ static bool accept(struct vmbus *bus, uint32_t connection, const struct vmbus_co
 			return false;
 		}
 	}
+	monitor_contact(bus, contact);
 	bus->version = contact->version;
 	return true;
 }

@@ -8,6 +8,7 @@
  * uses (an open channel's rings, a device) is not torn down before that lets go of it.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -361,4 +362,19 @@ int vmbus_gpadl_read(const struct vmbus_gpadl *gpadl, size_t offset, void *to, s
 int vmbus_gpadl_write(struct vmbus_gpadl *gpadl, size_t offset, const void *from, size_t size)
 {
 	return copy(gpadl, offset, (uint8_t *)from, size, false);
+}
+
+int vmbus_gpadl_map(const struct vmbus_gpadl *gpadl, void **pages, size_t max)
+{
+	size_t count = 0;
+	const uint64_t *pfns = gpadl_whole_pages(gpadl, &count);
+
+	if (!pfns || count > max || count > INT_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < count; i++) {
+		pages[i] = gpadl->bus->transport->map(gpadl->bus->opaque, pfns[i] * VMBUS_PAGE, VMBUS_PAGE);
+		if (!pages[i])
+			return -EINVAL;
+	}
+	return (int)count;
 }

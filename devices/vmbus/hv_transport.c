@@ -8,7 +8,8 @@
  *   and tries again. The loop takes messages in order. One that the bus cannot take yet (its answers wait for room in
  *   the guest's message slot) stays at the head, and everything behind it waits: so a guest cannot make the host queue
  *   more than this. A contact or an unload makes void what came before it: there is always a place for one, which the
- *   loop takes first, or a guest that does not read its answers could never start anew.
+ *   loop takes first, or a guest that does not read its answers could never start anew. What comes behind it has to
+ *   wait until then, for it would be taken for something older.
  * - a signal adds to the eventfd of its connection, in KVM where that is possible. A multishot poll tells the loop of
  *   each: nothing is read and nothing is submitted again, so one wake-up of a busy channel is one system call. The
  *   counter only ever grows; its 64 bits do not overflow.
@@ -80,7 +81,11 @@ struct hv_transport {
 	struct loop_work messages_work, room_work; /* posted from any thread */
 
 	/* Loop thread, or before and after it. */
-	bool ended; /* the loop is no more */
+	bool ended;	     /* the loop is no more */
+	uint64_t monitor_ns; /* 0: the timer, if there is one, is the last */
+	bool monitor_armed;
+	struct loop_op monitor_op;
+	struct __kernel_timespec monitor_ts;
 	struct connection *connections[BUCKETS];
 	unsigned int idle;
 };
@@ -105,7 +110,7 @@ static enum hv_status post(void *opaque, uint32_t connection, uint32_t type, con
 	if (type != MESSAGE_TYPE || size > HV_MESSAGE_PAYLOAD)
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&t->lock);
-	if (t->count < QUEUE_MAX)
+	if (t->count < QUEUE_MAX && !t->anew.size)
 		q = &t->queue[(t->head + t->count++) % QUEUE_MAX];
 	else if (begins_anew(payload, size))
 		q = &t->anew;
@@ -349,6 +354,35 @@ static void end_idle(struct hv_transport *t)
 	t->idle = 0;
 }
 
+static void arm_monitor(struct hv_transport *t)
+{
+	loop_timer(&t->dev.vm->loop, &t->monitor_op, &t->monitor_ts, t->monitor_ns);
+	t->monitor_armed = true;
+}
+
+static void look_at_monitor(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct hv_transport *t = from_member(op, struct hv_transport, monitor_op);
+
+	(void)res;
+	(void)cqe_flags;
+	t->monitor_armed = false;
+	if (t->monitor_ns)
+		vmbus_monitor(t->bus); /* may be the end of it, or arm the timer */
+	if (t->monitor_ns && !t->monitor_armed)
+		arm_monitor(t);
+}
+
+/* A timer that is no longer wanted is not cancelled: it comes once more and finds nothing to do. */
+static void transport_monitor(void *opaque, uint64_t ns)
+{
+	struct hv_transport *t = opaque;
+
+	t->monitor_ns = ns;
+	if (ns && !t->monitor_armed)
+		arm_monitor(t);
+}
+
 static void *transport_map(void *opaque, uint64_t gpa, size_t size)
 {
 	struct hv_transport *t = opaque;
@@ -381,6 +415,7 @@ static const struct vmbus_transport transport = {
 	.connect = transport_connect,
 	.disconnect = transport_disconnect,
 	.again = transport_again,
+	.monitor = transport_monitor,
 	.map = transport_map,
 	.map_pages = transport_map_pages,
 	.unmap_pages = transport_unmap_pages,
@@ -447,6 +482,7 @@ int hv_transport_create(struct vm *vm)
 	pthread_mutex_init(&t->lock, NULL);
 	t->messages_work.fn = deliver_messages;
 	t->room_work.fn = handle_room;
+	t->monitor_op.fn = look_at_monitor;
 	vm->vmbus = t->bus;
 	device_register(vm, &t->dev, &transport_class);
 	hv_set_room_listener(vm->hyperv, room, t);

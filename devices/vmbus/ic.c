@@ -332,10 +332,7 @@ void ic_close(struct vmbus_channel *channel)
 
 void ic_reset(struct vmbus_device *device)
 {
-	struct ic *ic = (struct ic *)device;
-
-	go_down(ic);
-	ic->told = false;
+	go_down((struct ic *)device);
 }
 
 void ic_destroy(struct vmbus_device *device)

@@ -160,7 +160,7 @@ struct ic {
 	struct ic_timer *all_timers;
 	unsigned int timers; /* how many of them have a request in the loop's ring */
 	bool dying;	     /* freed when none has */
-	bool told;	     /* that versions do not match; once until the machine is reset */
+	bool told;	     /* that versions do not match; once, for a guest may reset the machine for ever */
 	/* Since the machine was created. */
 	uint64_t requests, answers, timeouts;
 	uint64_t strays; /* messages of the guest that answer nothing */

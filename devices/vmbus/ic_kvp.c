@@ -6,7 +6,8 @@
  *
  * Orders wait in a queue; the one at its head is "current" and takes one request or, to list a pool, one for each
  * item. The items of --kvp are orders as well, given each time the service comes up: a guest that was reset, or whose
- * driver was loaded anew, may have lost them.
+ * driver was loaded anew, may have lost them. A guest that refuses them may bring the service up as often as it likes,
+ * so only so many failures are told.
  *
  * Linux up to 6.1 at least answers GET with success and an empty value for every key that exists (its driver passes
  * the size of the value on as 0), and with a failure for the pool AUTO, which has no file. So an empty value, or none,
@@ -33,6 +34,7 @@
 
 #define NAME	 "kvp"
 #define RETRY_NS 1000000000ULL
+#define TOLD_MAX 64 /* failures of --kvp, in a run */
 
 /* enum hv_kvp_exchg_op */
 enum { KVP_GET, KVP_SET, KVP_DELETE, KVP_ENUMERATE };
@@ -67,6 +69,7 @@ _Static_assert(sizeof(struct kvp_message) == 2580, "all but the address messages
 struct kvp_order {
 	struct ic_order_head head;
 	kvp_list_fn *list;	    /* instead of head.done */
+	const char *given;	    /* the same: an item of --kvp */
 	bool search;		    /* enumerate to find the key */
 	bool exists;		    /* GET says so, although with an empty value */
 	char key[KVP_KEY_MAX];	    /* UTF-8 */
@@ -80,6 +83,7 @@ struct kvp {
 	struct ic_orders orders;
 	struct kvp_order *current;
 	bool sent;	       /* current's request is under way */
+	unsigned int told;     /* failures of --kvp */
 	struct ic_timer retry; /* an abandoned request keeps the guest busy */
 };
 
@@ -99,13 +103,25 @@ static void free_order(struct kvp_order *order)
 	free(order);
 }
 
+static void given(struct kvp *kvp, const char *item, int error, const char *text)
+{
+	/* A guest that went away gets it again when it is back. */
+	if (!error || error == -ECONNRESET || kvp->told == TOLD_MAX)
+		return;
+	kvp->told++;
+	log_line("--kvp %.*s: %s%s", (int)strcspn(item, "="), item, text,
+		 kvp->told == TOLD_MAX ? "; no more is said of such failures" : "");
+}
+
 /* Ends the current order. The callback may give new ones, so whoever calls this looks at the state anew. */
 static void finish(struct kvp *kvp, int error, const char *text)
 {
 	struct kvp_order *order = kvp->current;
 
 	kvp->current = NULL;
-	if (order->list)
+	if (order->given)
+		given(kvp, order->given, error, text);
+	else if (order->list)
 		order->list(order->head.opaque, error, text, error ? NULL : order->items, error ? 0 : order->nr_items);
 	else
 		order->head.done(order->head.opaque, error, text);
@@ -296,15 +312,6 @@ static void pump(struct kvp *kvp)
 	}
 }
 
-static void item_given(void *opaque, int error, const char *text)
-{
-	const char *item = opaque;
-
-	/* A guest that went away gets it again when it is back. */
-	if (error && error != -ECONNRESET)
-		log_line("--kvp %.*s: %s", (int)strcspn(item, "="), item, text);
-}
-
 /* Fills in what a message says of a key. 0 or -errno. */
 static int put_key(struct kvp_order *order, const char *key, size_t length)
 {
@@ -360,17 +367,17 @@ static void up(struct ic *ic)
 	for (unsigned int i = 0; i < config->nr_kvp; i++) {
 		const char *item = config->kvp[i];
 		size_t length = strcspn(item, "=");
-		struct kvp_order *order = new_order(KVP_SET, KVP_POOL_EXTERNAL, (void *)(uintptr_t)item);
+		struct kvp_order *order = new_order(KVP_SET, KVP_POOL_EXTERNAL, NULL);
 		int ret = order ? put_key(order, item, length) : -ENOMEM;
 
 		if (!ret)
 			ret = put_value(order, item + length + 1);
 		if (ret) {
-			item_given((void *)(uintptr_t)item, ret, strerror(-ret));
+			given(kvp, item, ret, strerror(-ret));
 			free(order);
 			continue;
 		}
-		order->head.done = item_given;
+		order->given = item;
 		ic_orders_add(&kvp->orders, &order->head);
 	}
 	pump(kvp);

@@ -49,11 +49,14 @@ struct vmbus_channel {
 
 	enum channel_state state;
 	unsigned int busy; /* calls of the device's functions under way */
+	bool held;	   /* by vmbus_pause() */
 	bool finish_due;   /* channel_finish() when they have returned */
 	bool opened;	   /* the device's open() has succeeded and close() is due */
 	uint32_t vp;	   /* that the channel interrupts, or VMBUS_VP_NONE */
 	uint32_t connection;
 	unsigned int event_flag;
+	bool monitored; /* has a monitor id */
+	uint8_t monitor_id;
 	struct vmbus_gpadl *gpadl; /* of the rings, held */
 	uint32_t downstream;
 	void **pages; /* host addresses of the gpadl's pages */
@@ -105,8 +108,11 @@ struct vmbus {
 	uint32_t features;
 	bool contacted; /* ever, since the reset */
 	unsigned int vp, sint;
-	uint8_t *interrupt_page; /* of versions before 2.4, or NULL */
-	bool event_connected;	 /* to VMBUS_CONNECTION_EVENT */
+	uint8_t *interrupt_page;			    /* of versions before 2.4, or NULL */
+	bool event_connected;				    /* to VMBUS_CONNECTION_EVENT */
+	struct vmbus_monitor_page *monitor_page;	    /* guest to host, or NULL */
+	struct vmbus_channel *monitored[VMBUS_MONITOR_IDS]; /* by monitor id */
+	uint64_t monitor_ns; /* how often the transport calls vmbus_monitor(); 0: it does not */
 
 	struct vmbus_device *devices;			/* in the order of their arrival, without the removed ones */
 	struct vmbus_channel *channels[VMBUS_CHANNELS]; /* by relid */
@@ -142,6 +148,15 @@ void bus_contact(struct vmbus *bus, uint32_t connection, const void *message, si
 void bus_unload(struct vmbus *bus);
 /* Closes channels, forgets GPADLs, offers, rescinded channels and waiting messages. */
 void bus_disconnect(struct vmbus *bus);
+
+/* monitor.c */
+void monitor_contact(struct vmbus *bus, const struct vmbus_contact *contact);
+/* Gives the channel a monitor id if its device wants one, the guest has named pages and there is one left. */
+void monitor_assign(struct vmbus_channel *channel);
+/* Takes it away from a channel that is not open. */
+void monitor_release(struct vmbus_channel *channel);
+/* A monitored channel has become open, or is so no more. */
+void monitor_update(struct vmbus *bus);
 
 /* outbox.c: at most one answer to a message, so that there is room for it if there was room before the message */
 void outbox_answer(struct vmbus *bus, const void *message, size_t size);

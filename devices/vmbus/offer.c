@@ -60,6 +60,7 @@ static void release(struct vmbus_channel *channel)
 	struct vmbus *bus = channel->bus;
 
 	gpadl_forget(bus, channel->relid);
+	monitor_release(channel);
 	bus->channels[channel->relid] = NULL;
 	if (channel == primary) {
 		primary->gone = true;
@@ -210,7 +211,7 @@ void offer_request(struct vmbus *bus)
 
 bool offer_next(struct vmbus *bus, struct vmbus_offer *offer)
 {
-	const struct vmbus_channel *channel = NULL;
+	struct vmbus_channel *channel = NULL;
 	const struct vmbus_device *device;
 
 	while (bus->offers_requested && bus->next_offer < bus->relid_end) {
@@ -223,6 +224,7 @@ bool offer_next(struct vmbus *bus, struct vmbus_offer *offer)
 	if (!channel)
 		return false;
 	device = channel->device;
+	monitor_assign(channel);
 	*offer = (struct vmbus_offer){
 		.header.type = VMBUS_OFFER,
 		.type = device->class->type,
@@ -231,7 +233,8 @@ bool offer_next(struct vmbus *bus, struct vmbus_offer *offer)
 		.mmio_megabytes = device->class->mmio_megabytes,
 		.subchannel = (uint16_t)channel->index,
 		.relid = channel->relid,
-		.monitor_id = 0xff,
+		.monitor_id = channel->monitored ? channel->monitor_id : 0xff,
+		.monitor_allocated = channel->monitored,
 		.dedicated = 1,
 		.connection = VMBUS_CONNECTION_CHANNEL | channel->relid,
 	};
@@ -277,6 +280,7 @@ void offer_relid_released(struct vmbus *bus, uint32_t relid)
 		bus_log(bus, "release of relid %u, which is open", relid);
 	} else {
 		gpadl_forget(bus, relid);
+		monitor_release(channel);
 		channel->offer = OFFER_RELEASED;
 	}
 }
@@ -292,6 +296,7 @@ void offer_reset(struct vmbus *bus)
 
 		if (!channel)
 			continue;
+		monitor_release(channel);
 		if (channel->index || channel->offer == OFFER_RESCINDED)
 			release(channel);
 		else

@@ -107,6 +107,18 @@ struct vmbus_contact {
 };
 _Static_assert(sizeof(struct vmbus_contact) == 40, "wire");
 
+/* [L] struct hv_monitor_page: its head, which is all that is used here. pending: bits that the guest has set */
+#define VMBUS_MONITOR_IDS 128
+struct vmbus_monitor_page {
+	uint32_t state;
+	uint32_t reserved;
+	struct {
+		uint32_t pending;
+		uint32_t armed;
+	} group[VMBUS_MONITOR_IDS / 32];
+};
+_Static_assert(sizeof(struct vmbus_monitor_page) == 0x28, "wire");
+
 struct vmbus_contact2 { /* 6.0 with VMBUS_FEATURE_CLIENT_ID */
 	struct vmbus_contact contact;
 	struct vmbus_guid client;

@@ -15,6 +15,7 @@
 #define SEND_MAX   (64u << 20)	/* bytes that one SEND may ask for: the loop is busy meanwhile */
 #define SUM_MAX	   (16u << 20)	/* the same of SUM and FILL */
 #define PAGE	   4096u
+#define MONITOR_NS 100000
 #define SEND_HEAD  offsetof(struct vmbus_test_packet, value)
 
 /* Devices that came from one another by RESCIND. */
@@ -214,7 +215,7 @@ static uint32_t (*const operations[])(struct open_channel *oc, struct vmbus_test
 	[VMBUS_TEST_COUNT] = do_count, [VMBUS_TEST_RELEASE] = do_release,
 };
 
-static int add(struct family *family);
+static int add(struct family *family, const struct vmbus_device_class *class);
 
 static void come_back(struct testdev *dev)
 {
@@ -222,7 +223,7 @@ static void come_back(struct testdev *dev)
 
 	vmbus_flush(dev->device.channel); /* the answer; nothing of a channel that is no more is shown to the guest */
 	vmbus_remove_device(&dev->device);
-	ret = add(dev->family);
+	ret = add(dev->family, dev->device.class);
 	if (ret)
 		log_line("vmbus-test: cannot come back: %s", strerror(-ret));
 }
@@ -366,9 +367,11 @@ static void destroy(struct vmbus_device *device)
 	free_device((struct testdev *)device);
 }
 
-static const struct vmbus_device_class class = {
+#define TEST_TYPE VMBUS_GUID(0x77fcd982, 0x4f4f, 0x4260, 0x97, 0x54, 0x29, 0xa7, 0x5e, 0x83, 0xd0, 0x72)
+
+static const struct vmbus_device_class plain = {
 	.name = "vmbus-test",
-	.type = VMBUS_GUID(0x77fcd982, 0x4f4f, 0x4260, 0x97, 0x54, 0x29, 0xa7, 0x5e, 0x83, 0xd0, 0x72),
+	.type = TEST_TYPE,
 	.instance = VMBUS_GUID(0xa1b9cb36, 0x8b7f, 0x405c, 0xaa, 0x78, 0x14, 0xd9, 0xa1, 0x2c, 0x65, 0x71),
 	.packet_max = PACKET_MAX,
 	.open = open_channel,
@@ -379,7 +382,21 @@ static const struct vmbus_device_class class = {
 	.destroy = destroy,
 };
 
-static int add(struct family *family)
+static const struct vmbus_device_class monitored = {
+	.name = "vmbus-test-monitored",
+	.type = TEST_TYPE,
+	.instance = VMBUS_GUID(0x5d0f2c1e, 0x93a4, 0x4b67, 0x8e, 0x11, 0xc2, 0x6f, 0x30, 0xd7, 0x49, 0xba),
+	.packet_max = PACKET_MAX,
+	.monitor_ns = MONITOR_NS,
+	.open = open_channel,
+	.close = close_channel,
+	.packet = packet,
+	.room = room,
+	.reset = reset,
+	.destroy = destroy,
+};
+
+static int add(struct family *family, const struct vmbus_device_class *class)
 {
 	struct testdev *dev = calloc(1, sizeof(*dev));
 	int ret;
@@ -388,13 +405,13 @@ static int add(struct family *family)
 		return -ENOMEM;
 	dev->family = family;
 	family->alive++;
-	ret = vmbus_add_device(family->vm->vmbus, &dev->device, &class, NULL);
+	ret = vmbus_add_device(family->vm->vmbus, &dev->device, class, NULL);
 	if (ret)
 		free_device(dev);
 	return ret;
 }
 
-int vmbus_testdev_create(struct vm *vm)
+static int create(struct vm *vm, const struct vmbus_device_class *class)
 {
 	struct family *family = calloc(1, sizeof(*family));
 	int ret;
@@ -403,8 +420,15 @@ int vmbus_testdev_create(struct vm *vm)
 		return -ENOMEM;
 	family->vm = vm;
 	family->alive = 1; /* so that a failure leaves it to us */
-	ret = add(family);
+	ret = add(family, class);
 	if (!--family->alive)
 		free(family);
 	return ret;
+}
+
+int vmbus_testdev_create(struct vm *vm)
+{
+	int ret = create(vm, &plain);
+
+	return ret ? ret : create(vm, &monitored);
 }

@@ -2,6 +2,8 @@
 /*
  * A VMBus device for the test guests: it does what its packets say. Class 77fcd982-4f4f-4260-9754-29a75e83d072,
  * instance a1b9cb36-8b7f-405c-aa78-14d9a12c6571 (both random, of nobody else), no pipe, packets of at most 32 KiB.
+ * Beside it there is another one, instance 5d0f2c1e-93a4-4b67-8e11-c26f30d749ba, that does the same and has monitor ids
+ * for guests that name monitor pages.
  *
  * The payload of an in-band packet starts with struct vmbus_test_packet; shorter ones, and operations that are not in
  * the list below, break the protocol. Every packet is answered by exactly one packet with its transaction id: a

@@ -28,6 +28,11 @@ struct vmbus_transport {
 	 * harm.
 	 */
 	void (*again)(void *opaque, uint32_t connection);
+	/*
+	 * vmbus_monitor(bus) is to be called about every ns nanoseconds from now on, from the loop and not from here;
+	 * 0: no more. A call that comes too late does no harm.
+	 */
+	void (*monitor)(void *opaque, uint64_t ns);
 	/* Guest RAM: host address of [gpa, gpa + size), NULL unless all of it is RAM in one piece. */
 	void *(*map)(void *opaque, uint64_t gpa, size_t size);
 	/*
@@ -51,6 +56,8 @@ void vmbus_destroy(struct vmbus *bus);
 bool vmbus_receive(struct vmbus *bus, uint32_t connection, const void *message, size_t size);
 /* The guest has signalled an event connection. */
 void vmbus_signalled(struct vmbus *bus, uint32_t connection);
+/* Looks whether the guest has signalled by its monitor page. */
+void vmbus_monitor(struct vmbus *bus);
 /* send() may have room again. */
 void vmbus_room(struct vmbus *bus);
 /* The machine is reset: closes channels, forgets GPADLs and the connection; devices stay, offers start anew. */

@@ -63,6 +63,13 @@ struct vmbus_device_class {
 	uint8_t user_defined[120]; /* for a pipe the first word is the pipe's mode: 4 is message mode */
 	size_t packet_max; /* largest packet of the guest's, descriptor included; a larger one fails the channel */
 
+	/*
+	 * 0, or its channels get monitor ids, as long as there are any and if the guest has named monitor pages: the
+	 * guest signals without a hypercall, and is looked at every so many nanoseconds while a channel is open. That
+	 * costs more than the hypercall saves unless the guest signals very often (docs/vmbus.md).
+	 */
+	uint32_t monitor_ns;
+
 	/* The guest has opened a channel (subchannels too). Negative: refuse it. */
 	int (*open)(struct vmbus_channel *channel);
 	/* The channel is closed, by the guest, a reset or a failure. Nothing may be sent any more. NULL: not
@@ -137,6 +144,15 @@ int vmbus_send2(struct vmbus_channel *channel, uint16_t type, uint16_t flags, ui
 		size_t head_size, const void *payload, size_t size);
 void vmbus_flush(struct vmbus_channel *channel);
 
+/*
+ * Backpressure: while it is set no packets are read, so that the guest's ring fills up and the guest waits. Off after
+ * each open. May be called at any time, also for a channel that is not open.
+ */
+void vmbus_pause(struct vmbus_channel *channel, bool on);
+
+/* Number of VPs. */
+unsigned int vmbus_vps(const struct vmbus *bus);
+
 /* Stops reading the channel until the guest closes it, with one log line: "vmbus: NAME: WHY". */
 void vmbus_fail(struct vmbus_channel *channel, const char *why);
 
@@ -150,5 +166,13 @@ size_t vmbus_gpadl_size(const struct vmbus_gpadl *gpadl);
 /* Copies out of or into it; -EINVAL unless [offset, offset + size) is inside. */
 int vmbus_gpadl_read(const struct vmbus_gpadl *gpadl, size_t offset, void *to, size_t size);
 int vmbus_gpadl_write(struct vmbus_gpadl *gpadl, size_t offset, const void *from, size_t size);
+/*
+ * Host addresses of its pages, for I/O in place: at most max. How many there are, or -EINVAL unless it is one range of
+ * whole pages and they fit. Good until vmbus_gpadl_put(); the guest may write to them at any time.
+ */
+int vmbus_gpadl_map(const struct vmbus_gpadl *gpadl, void **pages, size_t max);
+/* Host address of guest RAM [gpa, gpa + size), NULL unless all of it is RAM in one piece (a page that GPA_DIRECT
+ * names). */
+void *vmbus_guest_memory(const struct vmbus_channel *channel, uint64_t gpa, size_t size);
 
 #endif

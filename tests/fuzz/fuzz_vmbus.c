@@ -113,6 +113,7 @@ static void dev_destroy(struct vmbus_device *device)
 static const struct vmbus_device_class class = {
 	.name = "fuzz",
 	.packet_max = 512,
+	.monitor_ns = 1000,
 	.open = dev_open,
 	.close = dev_close,
 	.packet = dev_packet,
@@ -214,6 +215,10 @@ static void start(uint8_t which)
 		c.contact.interrupt_page = 0x1000;
 	else
 		c.contact.target.features = 0x29;
+	if (which & 8) {
+		c.contact.monitor_page1 = 2 * VMBUS_PAGE;
+		c.contact.monitor_page2 = 3 * VMBUS_PAGE;
+	}
 	send(4, &c, sizeof(c));
 	send(1, &request, sizeof(request));
 	memset(fake.ram + (size_t)8 * VMBUS_PAGE, 0, 8 * VMBUS_PAGE);
@@ -287,7 +292,10 @@ static void step(struct input *in)
 		bytes(in, fake.ram + at, byte(in));
 		break;
 	case 3:
-		vmbus_signalled(fake.bus, connections[byte(in) % 8]);
+		if (op & 8)
+			vmbus_monitor(fake.bus);
+		else
+			vmbus_signalled(fake.bus, connections[byte(in) % 8]);
 		break;
 	case 4:
 		fake.room = op & 8 ? -1 : op >> 4;

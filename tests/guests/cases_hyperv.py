@@ -49,6 +49,7 @@ hv_case("VP indices", "hyperv", "test=vps cpus=4", "--cpus", 4)
 hv_case("reference counter, TSC page and frequencies", "hyperv", "test=time",
         cmdline=dict.fromkeys(BACKENDS, "" if clock_is_tsc() else "page-may-be-invalid"), out="page compared")
 hv_case("hypercall statuses", "hyperv", "test=hypercalls", *TEST)
+hv_case("hypercalls of 32-bit code", "hyperv", "test=code32", *TEST)
 hv_case("crash registers", "hyperv", "test=crash", status=3,
         err="crashed: parameters 0x1000 0x1001 0x1002 0x1003 0x1004\n$")
 hv_case("crash registers with a text", "hyperv", "test=crash message", status=3,

@@ -401,14 +401,88 @@ static void test_reset(void)
 	}
 }
 
+/*
+ * Hypercalls of 32-bit code, here in a 64-bit guest's compatibility mode: the page is asked for and called from there.
+ * TLFS 3.7: control in edx:eax, input in ebx:ecx, result in edx:eax.
+ */
+uint32_t code32_page, code32_in[4], code32_out[2]; /* eax, edx, ecx, ebx in; eax, edx out */
+uint64_t code32_rsp;
+void code32_call(void);
+
+__asm__(".globl code32_call\n"
+	"code32_call:\n"
+	"	push %rbx\n	push %rbp\n	push %r12\n	push %r13\n	push %r14\n	push %r15\n	"
+	"pushfq\n"
+	"	cli\n"
+	"	mov %rsp, code32_rsp\n"
+	"	pushq $0x08\n"
+	"	pushq $code32_begin\n"
+	"	lretq\n"
+	"	.code32\n"
+	"code32_begin:\n"
+	"	mov $0x40000001, %ecx\n	mov code32_page, %eax\n	or $1, %eax\n	xor %edx, %edx\n"
+	"	wrmsr\n"
+	"	mov code32_in, %eax\n	mov code32_in+4, %edx\n	mov code32_in+8, %ecx\n	mov code32_in+12, %ebx\n"
+	"	xor %edi, %edi\n	xor %esi, %esi\n"
+	"	call *code32_page\n"
+	"	mov %eax, code32_out\n	mov %edx, code32_out+4\n"
+	"	ljmp $0x10, $code32_end\n"
+	"	.code64\n"
+	"code32_end:\n"
+	"	mov code32_rsp, %rsp\n"
+	"	popfq\n	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n	pop %rbp\n	pop %rbx\n"
+	"	ret\n");
+
+static uint64_t call32(uint64_t control, uint64_t input)
+{
+	code32_in[0] = (uint32_t)control;
+	code32_in[1] = (uint32_t)(control >> 32);
+	code32_in[2] = (uint32_t)input;
+	code32_in[3] = (uint32_t)(input >> 32);
+	code32_call();
+	return (uint64_t)code32_out[1] << 32 | code32_out[0];
+}
+
+static void test_code32(void)
+{
+	const uint32_t echo[] = { 0, 2 };
+	struct hv_message m;
+
+	hv_init();
+	hv_synic_enable(0);
+	hv_sint_enable(2, 0xf3, 0);
+	code32_page = (uint32_t)rdmsr(HV_HYPERCALL) & ~0xfffu;
+	CHECK_EQ(call32(0x1234, 0), HV_INVALID_CODE);
+	CHECK_EQ(call32(HV_CALL_SIGNAL_EVENT | HV_CALL_FAST, 0x10002), HV_SUCCESS);
+	CHECK_EQ(call32(HV_CALL_SIGNAL_EVENT | HV_CALL_FAST, 0x4321), HV_INVALID_CONNECTION_ID);
+	/* The upper half of the input is a flag number, which no connection of ours has. */
+	CHECK(call32(HV_CALL_SIGNAL_EVENT | HV_CALL_FAST, 0x10002 | 1ULL << 32) != HV_SUCCESS);
+	CHECK_EQ(call32(HV_CALL_POST_MESSAGE | 1ULL << 48, (uint64_t)hv_input_page(0)), HV_INVALID_INPUT);
+	/* The message that is left there by a 64-bit call, once more. */
+	hv_init();
+	CHECK_EQ(hv_post(0, 0x10001, 7, echo, sizeof(echo)), HV_SUCCESS);
+	hv_await(0, 2, &m);
+	CHECK_EQ(call32(HV_CALL_POST_MESSAGE, (uint64_t)hv_input_page(0)), HV_SUCCESS);
+	hv_await(0, 2, &m);
+	CHECK_EQ(m.type, 7);
+	/* And 64-bit code again, on the same page. */
+	hv_init();
+	CHECK_EQ(hv_signal(0x10002, 0), HV_SUCCESS);
+}
+
 void guest_main(void)
 {
 	static const struct {
 		const char *name;
 		void (*run)(void);
 	} tests[] = {
-		{ "cpuid", test_cpuid },	   { "msrs", test_msrs },   { "vps", test_vps }, { "time", test_time },
-		{ "hypercalls", test_hypercalls }, { "reset", test_reset },
+		{ "cpuid", test_cpuid },
+		{ "msrs", test_msrs },
+		{ "vps", test_vps },
+		{ "time", test_time },
+		{ "hypercalls", test_hypercalls },
+		{ "code32", test_code32 },
+		{ "reset", test_reset },
 	};
 
 	hv_catch_gp();

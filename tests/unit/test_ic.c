@@ -218,7 +218,7 @@ static void versions_that_do_not_match_are_told_once(void **state)
 	fake_reset(&probe->ic);
 	assert_int_equal(fake_open(&probe->ic), 0);
 	assert_int_equal(answer(&probe->ic, IC_S_OK, bad[0], sizeof(bad[0])), 0);
-	assert_int_equal(fake.logs, 2);
+	assert_int_equal(fake.logs, 1); /* a guest can reset the machine as often as it likes */
 	fake_reset(&probe->ic);
 	assert_int_equal(fake_open(&probe->ic), 0);
 	assert_int_equal(choose(&probe->ic, 3, 2, 5), 0);

@@ -195,6 +195,24 @@ static void a_host_item_that_fails_is_told_and_the_next_is_given(void **state)
 	assert_int_equal(fake.logs, 1);
 }
 
+/* A guest may bring the service up for ever only to refuse what it is given. */
+static void failures_of_host_items_are_not_told_for_ever(void **state)
+{
+	(void)state;
+	config.kvp[0] = "color=blue";
+	config.nr_kvp = 1;
+	for (unsigned int i = 0; i < 200; i++) {
+		guest_up(ic, 5, 0);
+		guest_echo(ic, IC_E_FAIL);
+		if (i % 2)
+			fake_reset(ic);
+		else
+			fake_close(ic);
+	}
+	assert_int_equal(fake.logs, 64);
+	assert_non_null(strstr(fake.log, "no more is said"));
+}
+
 /* ---- Orders ---- */
 
 static void set_and_delete(void **state)
@@ -750,6 +768,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(host_items_are_given_each_time),
 		CASE(a_host_item_that_fails_is_told_and_the_next_is_given),
+		CASE(failures_of_host_items_are_not_told_for_ever),
 		CASE(set_and_delete),
 		CASE(get_in_one_request),
 		CASE(get_from_linux_goes_through_the_pool),

@@ -101,14 +101,19 @@ static const struct vmbus_device_class test_class = {
 	.destroy = dev_destroy,
 };
 
-static struct test_device *add(unsigned int number)
+static struct test_device *add_class(unsigned int number, const struct vmbus_device_class *class)
 {
 	struct vmbus_guid instance = { { (uint8_t)number, (uint8_t)(number >> 8) } };
 	struct test_device *d = calloc(1, sizeof(*d));
 
 	assert_non_null(d);
-	assert_int_equal(vmbus_add_device(fake.bus, &d->dev, &test_class, &instance), 0);
+	assert_int_equal(vmbus_add_device(fake.bus, &d->dev, class, &instance), 0);
 	return d;
+}
+
+static struct test_device *add(unsigned int number)
+{
+	return add_class(number, &test_class);
 }
 
 /* The guest's side of control messages. */
@@ -1294,6 +1299,186 @@ static void old_versions_use_the_interrupt_page(void **state)
 	}
 }
 
+#define MONITOR 0x5000 /* the guest's two monitor pages */
+
+static uint32_t *pending(unsigned int id)
+{
+	return (uint32_t *)(fake.ram + MONITOR + VMBUS_PAGE + 8 + id / 32 * 8ul);
+}
+
+/* A contact with monitor pages, and the monitor ids of the offers that follow, 0xff for none. */
+static unsigned int contact_monitored(uint64_t page1, uint64_t page2, uint8_t *ids)
+{
+	struct vmbus_contact c = contact_for(VMBUS_V5_3);
+	const struct vmbus_version_response *r;
+	unsigned int n = 0;
+
+	c.monitor_page1 = page1;
+	c.monitor_page2 = page2;
+	post(&c, sizeof(c));
+	r = take(VMBUS_VERSION_RESPONSE, 16);
+	assert_int_equal(r->supported, 1);
+	post_words(VMBUS_REQUEST_OFFERS, 0, 0, 8);
+	while (fake.count > 1) {
+		const struct vmbus_offer *o = take(VMBUS_OFFER, 196);
+
+		assert_int_equal(o->monitor_allocated, o->monitor_id != 0xff);
+		ids[n++] = o->monitor_id;
+	}
+	take(VMBUS_ALL_OFFERS, 8);
+	return n;
+}
+
+static struct fake_rings open_number(uint32_t relid)
+{
+	struct fake_rings rings = fake_rings(100 + 8 * relid, 8, 4);
+
+	assert_int_equal(create_gpadl(relid, relid, 100 + 8 * relid, 8), 0);
+	assert_int_equal(open_channel(relid, relid, 0, 4), 0);
+	return rings;
+}
+
+static void signals_by_monitor_page(void **state)
+{
+	static struct vmbus_device_class slow, fast;
+	struct test_device *plain = add(1), *d[2];
+	struct fake_rings rings[4];
+	uint64_t payload = 1;
+	uint8_t ids[4];
+
+	(void)state;
+	slow = fast = test_class;
+	slow.monitor_ns = 900000;
+	fast.monitor_ns = 2000;
+	d[0] = add_class(2, &slow);
+	d[1] = add_class(3, &fast);
+	memset(fake.ram + MONITOR, 0, 2 * VMBUS_PAGE);
+	assert_int_equal(contact_monitored(MONITOR, MONITOR + VMBUS_PAGE, ids), 3);
+	assert_int_equal(ids[0], 0xff);
+	assert_int_equal(ids[1], 0);
+	assert_int_equal(ids[2], 1);
+	rings[1] = open_number(1);
+	assert_int_equal(fake.monitor_ns, 0);
+	rings[2] = open_number(2);
+	assert_int_equal(fake.monitor_ns, 900000);
+	rings[3] = open_number(3);
+	assert_int_equal(fake.monitor_ns, 2000);
+	for (unsigned int i = 1; i <= 3; i++)
+		fake_put(&rings[i].to_host, VMBUS_PACKET_INBAND, 0, 0, &payload, 8);
+	vmbus_monitor(fake.bus);
+	assert_int_equal(d[0]->packets + d[1]->packets, 0); /* no bit */
+	*pending(0) = 2;
+	vmbus_monitor(fake.bus);
+	assert_int_equal(*pending(0), 0);
+	assert_int_equal(d[0]->packets, 0);
+	assert_int_equal(d[1]->packets, 1);
+	for (unsigned int id = 0; id < 128; id += 32)
+		*pending(id) = 0xffffffff; /* those of nobody, too */
+	vmbus_monitor(fake.bus);
+	for (unsigned int id = 0; id < 128; id += 32)
+		assert_int_equal(*pending(id), 0);
+	assert_int_equal(d[0]->packets, 1);
+	assert_int_equal(plain->packets, 0);
+	for (size_t i = 0; i < VMBUS_PAGE; i++)
+		assert_int_equal(fake.ram[MONITOR + i], 0);
+	/* The hypercall is there as well. */
+	fake_put(&rings[2].to_host, VMBUS_PACKET_INBAND, 0, 0, &payload, 8);
+	vmbus_signalled(fake.bus, 0x2002);
+	assert_int_equal(d[0]->packets, 2);
+	/* Closed, failed, and gone. */
+	post_words(VMBUS_CLOSE, 3, 0, 12);
+	assert_int_equal(fake.monitor_ns, 900000);
+	fake_put(&rings[3].to_host, VMBUS_PACKET_INBAND, 0, 0, &payload, 8);
+	*pending(0) = 2;
+	vmbus_monitor(fake.bus);
+	assert_int_equal(d[1]->packets, 1);
+	d[0]->remove_in_packet = true;
+	fake_put(&rings[2].to_host, VMBUS_PACKET_INBAND, 0, 0, &payload, 8);
+	*pending(0) = 1;
+	vmbus_monitor(fake.bus);
+	assert_int_equal(d[0]->packets, 3);
+	assert_int_equal(fake.monitor_ns, 0);
+	take(VMBUS_RESCIND, 12);
+	*pending(0) = 3;
+	vmbus_monitor(fake.bus);
+	post_words(VMBUS_RELID_RELEASED, 2, 0, 12);
+	assert_int_equal(destroyed, 1);
+	*pending(0) = 3;
+	vmbus_monitor(fake.bus);
+	assert_int_equal(open_channel(3, 3, 0, 4), 0);
+	assert_int_equal(fake.monitor_ns, 2000);
+	vmbus_fail(d[1]->dev.channel, "as told");
+	assert_int_equal(fake.monitor_ns, 0);
+	/* Its id is free for the next one. */
+	add_class(4, &slow);
+	assert_int_equal(((const struct vmbus_offer *)take(VMBUS_OFFER, 196))->monitor_id, 0);
+}
+
+static void monitor_pages_come_and_go(void **state)
+{
+	static const uint64_t bad[][2] = {
+		{ MONITOR, 0 },		  { 0, MONITOR },	    { MONITOR, FAKE_RAM }, { FAKE_RAM, MONITOR },
+		{ MONITOR, MONITOR + 8 }, { MONITOR, ~0ull << 12 }, { ~0ull, ~0ull },
+	};
+	static struct vmbus_device_class class;
+	struct fake_rings rings;
+	struct test_device *d;
+	uint64_t payload = 1;
+	uint8_t ids[140];
+
+	(void)state;
+	class = test_class;
+	class.monitor_ns = 1000;
+	d = add_class(1, &class);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		unsigned int lines = fake.lines;
+
+		assert_int_equal(contact_monitored(bad[i][0], bad[i][1], ids), 1);
+		assert_int_equal(ids[0], 0xff);
+		assert_int_equal(fake.lines, lines + 1);
+		open_number(1);
+		assert_int_equal(fake.monitor_ns, 0);
+		vmbus_monitor(fake.bus);
+	}
+	/* Each end of a connection is the end of its pages. */
+	for (int how = 0; how < 3; how++) {
+		unsigned int packets = d->packets;
+
+		assert_int_equal(contact_monitored(MONITOR, MONITOR + VMBUS_PAGE, ids), 1);
+		assert_int_equal(ids[0], 0);
+		rings = open_number(1);
+		assert_int_equal(fake.monitor_ns, 1000);
+		if (how == 0)
+			vmbus_reset(fake.bus);
+		else if (how == 1)
+			post_words(VMBUS_UNLOAD, 0, 0, 8);
+		if (how == 1)
+			take(VMBUS_UNLOAD_RESPONSE, 8);
+		if (how == 2) {
+			contact_monitored(0, 0, ids);
+			assert_int_equal(ids[0], 0xff);
+			rings = open_number(1);
+		}
+		assert_int_equal(fake.monitor_ns, 0);
+		fake_put(&rings.to_host, VMBUS_PACKET_INBAND, 0, 0, &payload, 8);
+		*pending(0) = 1;
+		vmbus_monitor(fake.bus);
+		assert_int_equal(*pending(0), 1);
+		assert_int_equal(d->packets, packets);
+	}
+	/* More channels than ids; one that was let go of is given to another. */
+	for (unsigned int i = 2; i <= 140; i++)
+		add_class(i, &class);
+	while (fake.count)
+		take(VMBUS_OFFER, 196);
+	assert_int_equal(contact_monitored(MONITOR, MONITOR + VMBUS_PAGE, ids), 140);
+	for (unsigned int i = 0; i < 140; i++)
+		assert_int_equal(ids[i], i < 128 ? i : 0xff);
+	post_words(VMBUS_RELID_RELEASED, 78, 0, 12);
+	add_class(141, &class);
+	assert_int_equal(((const struct vmbus_offer *)take(VMBUS_OFFER, 196))->monitor_id, 77);
+}
+
 static void unload_and_contact_again(void **state)
 {
 	struct fake_rings rings;
@@ -1466,6 +1651,8 @@ int main(void)
 		T(modify_moves_the_interrupt),
 		T(subchannels),
 		T(old_versions_use_the_interrupt_page),
+		T(signals_by_monitor_page),
+		T(monitor_pages_come_and_go),
 		T(unload_and_contact_again),
 		T(socket_connections_are_refused),
 		T(nonsense_is_survived),

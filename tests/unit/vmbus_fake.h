@@ -45,6 +45,7 @@ struct fake {
 	bool refuse_connect;
 	unsigned int again;
 	uint32_t again_connection;
+	uint64_t monitor_ns; /* as the bus wants it */
 
 	unsigned int signals, vp, sint, flag; /* number, and the last one's target */
 	unsigned int lines;
@@ -146,6 +147,14 @@ static void fake_again(void *opaque, uint32_t connection)
 	fake.again_connection = connection;
 }
 
+static void fake_monitor(void *opaque, uint64_t ns)
+{
+	(void)opaque;
+	if (ns == fake.monitor_ns)
+		abort(); /* the bus knows that it is so */
+	fake.monitor_ns = ns;
+}
+
 static void *fake_map(void *opaque, uint64_t gpa, size_t size)
 {
 	(void)opaque;
@@ -191,6 +200,7 @@ static const struct vmbus_transport fake_transport = {
 	.connect = fake_connect,
 	.disconnect = fake_disconnect,
 	.again = fake_again,
+	.monitor = fake_monitor,
 	.map = fake_map,
 	.map_pages = fake_map_pages,
 	.unmap_pages = fake_unmap_pages,
@@ -224,7 +234,7 @@ static void fake_teardown(void)
 {
 	vmbus_destroy(fake.bus);
 	fake.bus = NULL;
-	if (fake.connected || fake.maps)
+	if (fake.connected || fake.maps || fake.monitor_ns)
 		abort();
 }
 
@@ -279,8 +289,8 @@ static void fake_copy(const struct fake_ring *ring, uint32_t index, void *bytes,
 }
 
 /* False: no room. size a multiple of 8. */
-static bool fake_put(const struct fake_ring *ring, uint16_t type, uint16_t flags, uint64_t transaction,
-		     const void *payload, size_t size)
+static inline bool fake_put(const struct fake_ring *ring, uint16_t type, uint16_t flags, uint64_t transaction,
+			    const void *payload, size_t size)
 {
 	uint32_t write = *fake_word(ring, RING_WRITE), read = *fake_word(ring, RING_READ);
 	uint32_t room = ring->size - (write - read + ring->size) % ring->size;

@@ -47,11 +47,10 @@ void hv_set_cpuid(const struct hv_partition *partition, struct kvm_cpuid2 *cpuid
  */
 struct region *hv_exit_io(struct vcpu *vcpu);
 
-/* Exits, on the vCPU's thread: KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_EXIT_HYPERV, a crash system event. */
+/* Exits, on the vCPU's thread: KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_EXIT_HYPERV. */
 void hv_exit_rdmsr(struct vcpu *vcpu);
 void hv_exit_wrmsr(struct vcpu *vcpu);
 void hv_exit_hyperv(struct vcpu *vcpu);
-void hv_exit_crash(struct vcpu *vcpu);
 
 /* Work that another thread left for this vCPU (vcpu->hv_work), on the vCPU's thread between two runs of the guest. */
 void hv_vcpu_work(struct vcpu *vcpu);
@@ -82,8 +81,8 @@ void hv_event_port_remove(struct hv_partition *partition, uint32_t connection);
 
 /*
  * A message to a SINT of a virtual processor (VP index = vCPU index). Any thread. Messages of one SINT arrive in the
- * order they were posted; they wait while the slot is busy or the message page disabled. A masked SINT
- * gets them without an interrupt (TLFS 11.8), and a guest that polls needs no more. 0; -EINVAL for a VP or SINT that
+ * order they were posted; they wait while the slot is busy, the SynIC or its message page disabled, or the SINT masked.
+ * A polling SINT gets them without an interrupt (TLFS 11.8). 0; -EINVAL for a VP or SINT that
  * does not exist or a payload too long; -EAGAIN when HV_QUEUE_MAX messages wait already: room() of the partition's
  * listener is called (on any thread, which may not call back) when that has changed.
  */

@@ -32,7 +32,7 @@ struct hv_features {
 
 /*
  * A virtual processor. lock guards all but the first two fields; it is a leaf: nothing else is locked under it, and
- * no function of others is called under it.
+ * of others only irq_send() and vcpu_kick() are called, which are a system call each.
  *
  * message_page and event_page are host addresses while SIMP and SIEFP are enabled, else NULL; the registers are as the
  * guest wrote them. The kvm backend keeps them up to date from KVM_EXIT_HYPERV, and leaves vp_assist alone.
@@ -71,9 +71,6 @@ struct hv_backend {
 	 */
 	bool (*deliver)(struct hv_vp *vp, unsigned int sint);
 
-	/* hv_signal_event(), with vp and sint checked. */
-	bool (*signal)(struct hv_vp *vp, unsigned int sint, unsigned int flag);
-
 	/*
 	 * HvSignalEvent on this connection writes the eventfd inside KVM from now on. Negative: it could not be
 	 * arranged, and such hypercalls come by exit.
@@ -86,7 +83,6 @@ struct hv_backend {
 	void (*rdmsr)(struct hv_vp *vp);
 	void (*wrmsr)(struct hv_vp *vp);
 	void (*hyperv)(struct hv_vp *vp);
-	void (*crash)(struct hv_vp *vp);			    /* KVM_SYSTEM_EVENT_CRASH: calls hv_crashed() */
 	void (*work)(struct hv_vp *vp);				    /* hv_vcpu_work() */
 	uint64_t (*reference_time)(struct hv_partition *partition); /* any thread; NULL: partition->clock */
 };
@@ -136,6 +132,12 @@ void hv_ports_destroy(struct hv_partition *partition);
  * hv_room() is to be called after unlocking. vp->lock is held.
  */
 bool hv_vp_deliver(struct hv_vp *vp, unsigned int sint, bool *room);
+
+/*
+ * The interrupt of a SINT, unless it is a polling one. vp->lock is held, so that none comes any more once the guest has
+ * masked the SINT or moved its vector.
+ */
+void hv_vp_interrupt(const struct hv_vp *vp, unsigned int sint);
 
 /* Calls the room listener. Hold no lock. */
 void hv_room(struct hv_partition *partition);

@@ -7,11 +7,15 @@
 #include <sys/ioctl.h>
 
 #include "arch/x86/hyperv/internal.h"
+#include "vmm/irq.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
+
+#define LAPIC_BASE    0xfee00000u
+#define LAPIC_ID_BITS 12
 
 /* NULL after printing what is missing. */
 static const struct hv_backend *choose(const struct vm *vm, enum hv_synic synic)
@@ -167,15 +171,34 @@ int hv_post_message(struct hv_partition *partition, unsigned int vp_index, unsig
 	return put ? 0 : -EAGAIN;
 }
 
-bool hv_signal_event(struct hv_partition *partition, unsigned int vp, unsigned int sint, unsigned int flag)
+/* Where the APIC is disabled the interrupt is lost, as TLFS 11.8 says; the message or flag is not. */
+void hv_vp_interrupt(const struct hv_vp *vp, unsigned int sint)
 {
-	bool set;
+	const struct irq_message message = {
+		.address = LAPIC_BASE | vp->vcpu->apic_id << LAPIC_ID_BITS,
+		.data = (uint32_t)(vp->sint[sint] & HV_SINT_VECTOR),
+	};
 
-	if (vp >= partition->nr_vps || sint >= HV_SINTS || flag >= HV_EVENT_FLAGS)
+	if (!(vp->sint[sint] & HV_SINT_POLLING))
+		irq_send(&vp->partition->vm->irqs, &message);
+}
+
+/* Event flags are ours alone with either backend, and atomic: any thread sets them. */
+bool hv_signal_event(struct hv_partition *partition, unsigned int vp_index, unsigned int sint, unsigned int flag)
+{
+	struct hv_vp *vp;
+	bool ready;
+
+	if (vp_index >= partition->nr_vps || sint >= HV_SINTS || flag >= HV_EVENT_FLAGS)
 		return false;
-	set = partition->backend->signal(&partition->vps[vp], sint, flag);
-	TRACE(hv_event, "vp %u sint %u flag %u set %d", vp, sint, flag, (int)set);
-	return set;
+	vp = &partition->vps[vp_index];
+	pthread_mutex_lock(&vp->lock);
+	ready = vp->event_page && vp->scontrol & HV_MSR_ENABLE && !(vp->sint[sint] & HV_SINT_MASKED);
+	if (ready && hv_event_set(vp->event_page, sint, flag))
+		hv_vp_interrupt(vp, sint);
+	pthread_mutex_unlock(&vp->lock);
+	TRACE(hv_event, "vp %u sint %u flag %u set %d", vp_index, sint, flag, (int)ready);
+	return ready;
 }
 
 struct region *hv_exit_io(struct vcpu *vcpu)
@@ -207,11 +230,6 @@ void hv_exit_wrmsr(struct vcpu *vcpu)
 void hv_exit_hyperv(struct vcpu *vcpu)
 {
 	vcpu->vm->hyperv->backend->hyperv(vp_of(vcpu));
-}
-
-void hv_exit_crash(struct vcpu *vcpu)
-{
-	vcpu->vm->hyperv->backend->crash(vp_of(vcpu));
 }
 
 void hv_vcpu_work(struct vcpu *vcpu)

@@ -26,15 +26,12 @@
 #include <sys/ioctl.h>
 
 #include "arch/x86/hyperv/internal.h"
-#include "vmm/irq.h"
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define LEAVES_MAX    32
-#define LAPIC_BASE    0xfee00000u
-#define LAPIC_ID_BITS 12
-#define STIMERS	      4
+#define LEAVES_MAX 32
+#define STIMERS	   4
 
 #define OFFERED_MSRS                                                                                                   \
 	(HV_ACCESS_VP_RUNTIME | HV_ACCESS_TIME_REF_COUNT | HV_ACCESS_SYNIC | HV_ACCESS_STIMER | HV_ACCESS_APIC |       \
@@ -182,18 +179,6 @@ static int add_vcpu(struct hv_vp *vp)
 	return ret;
 }
 
-/* Nobody takes it while the guest's APIC is off: what it tells of is in the page all the same. */
-static void interrupt(const struct hv_vp *vp, unsigned int sint)
-{
-	const struct irq_message message = {
-		.address = LAPIC_BASE | vp->vcpu->apic_id << LAPIC_ID_BITS,
-		.data = (uint32_t)(vp->sint[sint] & HV_SINT_VECTOR),
-	};
-
-	if (!(vp->sint[sint] & HV_SINT_POLLING))
-		irq_send(&vp->partition->vm->irqs, &message);
-}
-
 /* On the vCPU's thread, under vp->lock. Returns whether hv_room() is due. */
 static bool deliver_now(struct hv_vp *vp, unsigned int sint)
 {
@@ -201,7 +186,7 @@ static bool deliver_now(struct hv_vp *vp, unsigned int sint)
 
 	vp->ready &= ~(1u << sint);
 	if (hv_vp_deliver(vp, sint, &room))
-		interrupt(vp, sint);
+		hv_vp_interrupt(vp, sint);
 	return room;
 }
 
@@ -236,18 +221,6 @@ static void work(struct hv_vp *vp)
 	sints = vp->ready;
 	pthread_mutex_unlock(&vp->lock);
 	deliver_those(vp, sints);
-}
-
-static bool signal_event(struct hv_vp *vp, unsigned int sint, unsigned int flag)
-{
-	bool ready;
-
-	pthread_mutex_lock(&vp->lock);
-	ready = vp->event_page && vp->scontrol & HV_MSR_ENABLE && !(vp->sint[sint] & HV_SINT_MASKED);
-	if (ready && hv_event_set(vp->event_page, sint, flag))
-		interrupt(vp, sint);
-	pthread_mutex_unlock(&vp->lock);
-	return ready;
 }
 
 static int connection(struct hv_partition *partition, uint32_t id, int eventfd, uint32_t flags)
@@ -425,7 +398,6 @@ const struct hv_backend hv_backend_kvm = {
 	.add_vcpu = add_vcpu,
 	.reset = reset,
 	.deliver = deliver,
-	.signal = signal_event,
 	.connect = connect_eventfd,
 	.disconnect = disconnect_eventfd,
 	.rdmsr = exit_rdmsr,

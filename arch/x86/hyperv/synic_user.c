@@ -23,7 +23,6 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define MSI_ADDRESS   0xfee00000u
 #define SINT_AT_RESET HV_SINT_MASKED
 #define FILTER_BITMAP (HV_MSR_COUNT / 8)
 
@@ -142,25 +141,12 @@ static int reset(struct hv_partition *partition)
 	return 0;
 }
 
-/*
- * vp->lock is held, so that no interrupt comes any more once the guest has masked the SINT or moved its vector. Where
- * the APIC is disabled the interrupt is lost, as TLFS 11.8 says; the message or flag is not.
- */
-static void interrupt(struct hv_vp *vp, unsigned int sint)
-{
-	struct irq_message message = { .address = MSI_ADDRESS | vp->vcpu->apic_id << 12,
-				       .data = (uint32_t)(vp->sint[sint] & HV_SINT_VECTOR) };
-
-	if (!(vp->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)))
-		irq_send(&vp->partition->vm->irqs, &message);
-}
-
 static bool deliver(struct hv_vp *vp, unsigned int sint)
 {
 	bool room = false;
 
 	if (hv_vp_deliver(vp, sint, &room))
-		interrupt(vp, sint);
+		hv_vp_interrupt(vp, sint);
 	return room;
 }
 
@@ -172,18 +158,6 @@ static bool deliver_all(struct hv_vp *vp)
 		if (vp->queue[sint].count)
 			room |= deliver(vp, sint);
 	return room;
-}
-
-static bool signal_flag(struct hv_vp *vp, unsigned int sint, unsigned int flag)
-{
-	bool ready;
-
-	pthread_mutex_lock(&vp->lock);
-	ready = vp->event_page && vp->scontrol & HV_MSR_ENABLE && !(vp->sint[sint] & HV_SINT_MASKED);
-	if (ready && hv_event_set(vp->event_page, sint, flag))
-		interrupt(vp, sint);
-	pthread_mutex_unlock(&vp->lock);
-	return ready;
 }
 
 static int ioeventfd(struct hv_partition *partition, uint32_t connection, int eventfd, uint32_t flags)
@@ -318,7 +292,6 @@ const struct hv_backend hv_backend_user = {
 	.add_vcpu = add_vcpu,
 	.reset = reset,
 	.deliver = deliver,
-	.signal = signal_flag,
 	.connect = connect_port,
 	.disconnect = disconnect_port,
 	.io = hv_user_io,

@@ -408,6 +408,11 @@ bool vb_contact(uint32_t version, unsigned int vp, uint32_t features)
 		memset(vb.interrupt_page, 0, VB_PAGE);
 		w[4] = (uint32_t)(uint64_t)vb.interrupt_page;
 	}
+	if (vb.monitor_pages) {
+		uint64_t pages[2] = { (uint64_t)vb.monitor_pages, (uint64_t)vb.monitor_pages + VB_PAGE };
+
+		memcpy(w + 6, pages, sizeof(pages));
+	}
 	vb.connection = multi ? 4 : 1;
 	vb.offers = vb.rescinds = 0;
 	vb_post(w, features & VB_CLIENT_ID ? 56 : 40);
@@ -584,6 +589,8 @@ uint32_t vb_open(struct vb_channel *ch, const struct vb_offer *offer, unsigned i
 	ch->connection = vb.version >= VB_WIN7 ? offer->connection : EVENT_CONNECTION;
 	ch->dedicated = vb.version >= VB_WIN7 && offer->dedicated & 1;
 	ch->flag = offer->relid;
+	ch->monitored = offer->monitor_allocated & 1;
+	ch->monitor = offer->monitor;
 	if (vb.features & VB_GUEST_SIGNAL) {
 		ch->connection += vb.connection_offset;
 		ch->flag += vb.flag_offset;

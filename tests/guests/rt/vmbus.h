@@ -104,6 +104,7 @@ struct vb {
 	struct vb_offer offer[VB_OFFERS];      /* since the last contact; kind is 0 for those that were rescinded */
 	volatile uint32_t rescinds, rescinded; /* how many, and the last one's relid */
 	uint8_t *interrupt_page;	       /* of versions before 2.4 */
+	uint8_t *monitor_pages;		       /* two, named by contacts; NULL: none */
 	volatile uint32_t messages[VB_VPS];    /* taken from each VP's slot */
 	volatile uint32_t events[VB_VPS];      /* event flags taken from each VP's page */
 	volatile uint32_t flag_events[2048];
@@ -161,6 +162,8 @@ struct vb_channel {
 	uint32_t relid, connection, gpadl;
 	uint32_t flag; /* event flag: the relid, unless chosen otherwise */
 	bool dedicated;
+	bool monitored; /* signals are a bit in the second monitor page: */
+	uint8_t monitor;
 	uint8_t *memory;
 	struct vb_ring out, in;
 	uint32_t signals; /* sent to the host */

@@ -31,6 +31,13 @@ void vb_put_raw(struct vb_ring *ring, const void *bytes, uint32_t size)
 void vb_signal(struct vb_channel *ch)
 {
 	ch->signals++;
+	if (ch->monitored) {
+		/* Linux drivers/hv/channel.c: two words a group of 32 behind the first two words of the page. */
+		volatile uint32_t *page = (volatile uint32_t *)(vb.monitor_pages + VB_PAGE);
+
+		__atomic_fetch_or(&page[2 + ch->monitor / 32 * 2], 1u << ch->monitor % 32, __ATOMIC_SEQ_CST);
+		return;
+	}
 	if (!ch->dedicated && vb.interrupt_page) {
 		/* The second half of the page is what we tell the host. */
 		volatile uint32_t *bits = (volatile uint32_t *)(vb.interrupt_page + VB_PAGE / 2);

@@ -5,12 +5,22 @@
 
 static const uint8_t class[16] = VB_GUID(0x77fcd982, 0x4f4f, 0x4260, 0x97, 0x54, 0x29, 0xa7, 0x5e, 0x83, 0xd0, 0x72);
 static const uint8_t instance[16] = VB_GUID(0xa1b9cb36, 0x8b7f, 0x405c, 0xaa, 0x78, 0x14, 0xd9, 0xa1, 0x2c, 0x65, 0x71);
+static const uint8_t monitored[16] =
+	VB_GUID(0x5d0f2c1e, 0x93a4, 0x4b67, 0x8e, 0x11, 0xc2, 0x6f, 0x30, 0xd7, 0x49, 0xba);
 
 static uint64_t sent[VT_BUFFER / 8], got[VT_BUFFER / 8];
 
 const struct vb_offer *vt_offer(unsigned int sub)
 {
 	const struct vb_offer *offer = vb_find(class, instance, sub);
+
+	CHECK(offer);
+	return offer;
+}
+
+const struct vb_offer *vt_monitored(void)
+{
+	const struct vb_offer *offer = vb_find(class, monitored, 0);
 
 	CHECK(offer);
 	return offer;

@@ -36,6 +36,8 @@ struct vt_packet {
 
 /* The offer of the device, or of one of its subchannels. It must be there. */
 const struct vb_offer *vt_offer(unsigned int sub);
+/* The offer of the other device, which wants monitor ids. */
+const struct vb_offer *vt_monitored(void);
 uint32_t vt_open(struct vb_channel *ch, unsigned int out, unsigned int in, unsigned int vp);
 
 /* A packet of so many bytes (at least 24, a multiple of 8) there and back, compared. */
