@@ -19,6 +19,8 @@
 #include "devices/vmbus/hv_transport.h"
 #include "devices/vmbus/ic.h"
 #include "devices/vmbus/ic_control.h"
+#include "devices/vmbus/netvsp.h"
+#include "devices/vmbus/storvsp.h"
 #include "devices/vmbus/testdev.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
@@ -81,6 +83,10 @@ static int create_vmbus(struct vm *vm)
 		ret = hv_transport_create(vm);
 	if (!ret && vm->vmbus)
 		ret = ic_create_all(vm);
+	if (!ret && vm->config->nr_disks)
+		ret = storvsp_create(vm);
+	if (!ret && vm->config->nr_nets)
+		ret = netvsp_create_all(vm);
 	if (ret || !vm->config->vmbus_test)
 		return ret;
 	if (!vm->vmbus) {
@@ -119,5 +125,7 @@ int devices_create(struct vm *vm, bool com1)
 		ret = create_vmbus(vm);
 	if (!ret)
 		ret = vmbus_control_add(vm);
+	if (!ret)
+		ret = netvsp_control_add(vm);
 	return ret ? ret : ic_control_add(vm);
 }

@@ -140,6 +140,25 @@ void loop_post(struct loop *loop, struct loop_work *work)
 		return; /* only EAGAIN at 2^64 - 2 unread wake-ups: the loop is awake anyway */
 }
 
+void loop_defer(struct loop *loop, struct loop_work *work)
+{
+	if (atomic_exchange_explicit(&work->queued, true, memory_order_acq_rel))
+		return;
+	atomic_store_explicit(&work->next, loop->deferred, memory_order_relaxed);
+	loop->deferred = work;
+}
+
+static void run_deferred(struct loop *loop)
+{
+	struct loop_work *work;
+
+	while ((work = loop->deferred)) {
+		loop->deferred = atomic_load_explicit(&work->next, memory_order_relaxed);
+		atomic_store_explicit(&work->queued, false, memory_order_release);
+		work->fn(work);
+	}
+}
+
 static bool dispatch(struct loop *loop)
 {
 	struct io_uring_cqe *cqe;
@@ -159,6 +178,7 @@ static bool dispatch(struct loop *loop)
 			op->fn(op, res, flags);
 		any = true;
 	}
+	run_deferred(loop);
 	return any;
 }
 

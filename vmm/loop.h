@@ -31,6 +31,7 @@ struct loop {
 	uint64_t wake_count; /* target of the wake-up read */
 	struct loop_op wake_op;
 	struct loop_work *_Atomic inbox; /* LIFO, reversed before running */
+	struct loop_work *deferred;	 /* loop_defer() */
 	bool stopping;
 	uint64_t submissions; /* SQEs handed to the kernel, for statistics */
 };
@@ -61,6 +62,12 @@ void loop_cancel(struct loop *loop, struct loop_op *op);
 
 /* Runs work->fn on the loop thread, soon. Any thread. Costs one eventfd write when the inbox was empty. */
 void loop_post(struct loop *loop, struct loop_work *work);
+
+/*
+ * Runs work->fn once when the completions at hand have been dealt with, before the loop submits and waits: what many of
+ * them want done is done once. Loop thread only; no system call.
+ */
+void loop_defer(struct loop *loop, struct loop_work *work);
 
 /* One-shot timer: op->fn runs with -ETIME after ns nanoseconds (or -ECANCELED). ts must stay valid until then. */
 void loop_timer(struct loop *loop, struct loop_op *op, struct __kernel_timespec *ts, uint64_t ns);

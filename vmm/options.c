@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/block/disk.h"
 #include "vmm/utf16.h"
 
 struct parser {
@@ -238,6 +239,19 @@ static int set_kvp(struct parser *p, const char *value)
 	return ret;
 }
 
+static int set_disk(struct parser *p, const char *value)
+{
+	struct disk_options options;
+	char err[256];
+
+	if (disk_parse(value, &options, err, sizeof(err)))
+		return fail(p, "--disk: %s", err);
+	if (p->config->nr_disks == DISKS_MAX)
+		return fail(p, "--disk: given more than %d times", DISKS_MAX);
+	p->config->disks[p->config->nr_disks++] = value;
+	return 0;
+}
+
 static int set_dump_dtb(struct parser *p, const char *value)
 {
 	p->config->dump_dtb = value;
@@ -278,6 +292,18 @@ static int set_hyperv(struct parser *p, const char *value)
 		}
 	}
 	return fail(p, "--hyperv %s: must be on, synic=auto, synic=kvm or synic=user", value);
+}
+
+static int set_net(struct parser *p, const char *value)
+{
+	char err[160];
+
+	if (p->config->nr_nets == NET_CARDS_MAX)
+		return fail(p, "--net: given more than %d times", NET_CARDS_MAX);
+	if (net_parse(value, &p->config->nets[p->config->nr_nets], err, sizeof(err)))
+		return fail(p, "--net %.40s: %s", value, err);
+	p->config->nr_nets++;
+	return 0;
 }
 
 static int set_vmbus(struct parser *p, const char *value)
@@ -323,9 +349,12 @@ static const struct option options[] = {
 	{ "control", "PATH", "take commands at a Unix socket; see 'vmm ctl --help'", set_control },
 	{ "trace", "GLOB[,file=PATH]", "print matching trace points; 'help' lists them", set_trace },
 	{ "kvp", "KEY=VALUE", "give the guest this item by Hyper-V's data exchange", set_kvp },
+	{ "disk", "PATH[,readonly=on][,direct=on|off][,serial=S]", "a disk, or a DVD if PATH ends in .iso", set_disk },
 	{ "dump-dtb", "FILE", "write the machine's device tree", set_dump_dtb },
 	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", set_device },
 	{ "hyperv", "on|synic=auto|kvm|user", "be Hyper-V to the guest; who gives it the SynIC (auto)", set_hyperv },
+	{ "net", "tap=NAME|fd=N|user[,mac=MAC][,queues=N][,mtu=N][,hostfwd=tcp:HOST-GUEST]...", "a network card",
+	  set_net },
 	{ "vmbus", NULL, "VMBus and its devices; implies --hyperv on", set_vmbus },
 	{ "check-host", NULL, "report what this host offers, and end", set_check_host },
 	{ "version", NULL, "print the version, and end", set_version },
@@ -386,8 +415,12 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 		if (config->action != ACTION_RUN)
 			return 0;
 	}
+	if (config->nr_nets && !config->vmbus)
+		return fail(&p, "--net needs --vmbus");
 	if (config->nr_kvp && !config->vmbus)
 		return fail(&p, "--kvp needs --vmbus");
+	if (config->nr_disks && !config->vmbus)
+		return fail(&p, "--disk needs --vmbus");
 	if (!config->kernel && !config->dump_dtb)
 		return fail(&p, "--kernel FILE is missing (see --help)");
 	return 0;

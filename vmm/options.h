@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include "arch/x86/hyperv/hyperv.h"
+#include "devices/block/disk.h"
+#include "devices/net/net.h"
 #include "vmm/memory.h"
 
 #define MAX_CPUS    254 /* APIC ids of one byte, 0xff being broadcast */
@@ -38,6 +40,10 @@ struct config {
 	unsigned int nr_traces;
 	const char *kvp[MAX_KVP]; /* "key=value" */
 	unsigned int nr_kvp;
+	struct net_options nets[NET_CARDS_MAX];
+	unsigned int nr_nets;
+	const char *disks[DISKS_MAX]; /* "PATH[,KEY=VALUE]...", checked by disk_parse() */
+	unsigned int nr_disks;
 	unsigned int cpus;
 	uint64_t memory; /* bytes, a multiple of 2 MiB */
 	enum ram_backing backing;

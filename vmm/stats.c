@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/vmbus/netvsp.h"
 #include "vmm/bus.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
@@ -164,6 +165,8 @@ json_t *stats_object(struct vm *vm)
 		json_array_append_new(vcpus, vcpu_object(&vm->vcpus[i]));
 	json_object_set_new(root, "vcpus", vcpus);
 	json_object_set_new(root, "io_uring_submissions", number(vm->loop.submissions));
+	if (vm->config->nr_nets)
+		json_object_set_new(root, "net", netvsp_stats(vm));
 	if (stats_memory(vm, &use) == 0) {
 		json_object_set_new(root, "guest_ram_resident_kib", number(use.guest));
 		json_object_set_new(root, "memory_outside_ram_kib",

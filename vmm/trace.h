@@ -42,6 +42,10 @@
 	X(vmbus_open_channel)                                                                                          \
 	X(vmbus_channel_open)                                                                                          \
 	X(vmbus_close_channel)                                                                                         \
+	X(scsi_command)                                                                                                \
+	X(scsi_done)                                                                                                   \
+	X(block_submit)                                                                                                \
+	X(block_done)                                                                                                  \
 	X(memslot_add)                                                                                                 \
 	X(memslot_del)                                                                                                 \
 	X(vm_event)                                                                                                    \

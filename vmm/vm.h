@@ -19,6 +19,7 @@ struct config;
 struct control;
 struct hv_partition;
 struct kvm_cpuid2;
+struct netvsp;
 struct pm;
 struct signalfd_siginfo;
 struct console;
@@ -67,6 +68,7 @@ struct vm {
 	struct pci_bus *pci;
 	struct hv_partition *hyperv; /* NULL: none */
 	struct vmbus *vmbus;	     /* NULL: the machine has none */
+	struct netvsp *nets[8];	     /* NET_CARDS_MAX; as many as --net is given, in their order */
 
 	/* vCPU threads park while stop is set; the rest is under lock. */
 	pthread_mutex_t lock;

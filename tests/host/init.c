@@ -371,7 +371,9 @@ static void start_and_wait(const char *work, bool terminal)
 	if (!argv.count || !cwd.count)
 		die("%s: empty", directory);
 	mount_world(&keep);
-	if (chdir(ROOT) < 0 || chroot(".") < 0)
+	/* Moved to the top, as switch_root does it: below a mere chroot nobody may make a user namespace (passt does).
+	 */
+	if (chdir(ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
 		die("chroot");
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);

@@ -3,7 +3,9 @@
 # cases() lists them: a name, the guest's CPUs (cases with one CPU run side by side), and the function with arguments.
 # shellcheck shell=bash disable=SC2034,SC2154
 
+. "${BASH_SOURCE[0]%/*}/cases_net.sh"
 . "${BASH_SOURCE[0]%/*}/cases_vmbus.sh"
+. "${BASH_SOURCE[0]%/*}/cases_disk.sh"
 
 COMPRESSIONS="gzip bzip2 lzma xz lzo lz4 zstd none"
 
@@ -38,6 +40,8 @@ cases() {
 	echo "reboot-1cpu 1 case_reboot 1"
 	echo "reboot-2cpu 2 case_reboot 2"
 	cases_vmbus
+	cases_net
+	cases_disk
 }
 
 # -- what the kernel finds

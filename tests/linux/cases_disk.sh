@@ -1,0 +1,171 @@
+# cases_disk.sh - the cases of tests/linux about --disk: a stock kernel's hv_storvsc, sd and sr against our controller.
+#
+# Sourced by cases.sh. The images are in memory (the scratch directory), or on an ext4 of their own where O_DIRECT is to
+# be used; $work/tools.img has Debian's mkfs.ext4, e2fsck and fio for the guest.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+cases_disk() {
+	local kernel
+	for kernel in cloud amd64; do
+		echo "disk-$kernel 1 case_disk $kernel user plain"
+		echo "disk-fio-$kernel 2 case_disk_fio $kernel"
+	done
+	echo "disk-direct 1 case_disk cloud kvm direct"
+	echo "disk-64 1 case_disk_many 64"
+	echo "disk-full 1 case_disk_full"
+	echo "disk-kill 1 case_disk_kill"
+	echo "disk-broken 1 case_disk_broken"
+	echo "disk-refused 1 case_disk_refused"
+}
+
+args_of_disk() { # kernel synic guest-case more-of-the-command-line
+	args_of "$1" "$3" "${4:-}"
+	guest_args+=(--initrd "$work/$1/initrd.disk" --vmbus --hyperv "synic=$2")
+}
+
+tools_disk() { guest_args+=(--disk "$work/tools.img,readonly=on,serial=tools"); }
+
+host_modules() { # path... below the emulated host's modules; what is there already, or built in, is fine
+	local name busybox=$VMM_CACHE/busybox/busybox
+	[ -x "$busybox" ] || busybox=/bin/busybox
+	for name; do
+		"$busybox" insmod "${VMM_HOST_MODULES:-/nonexistent}/$name.ko" 2>/dev/null
+	done
+}
+
+# A place for images where O_DIRECT works: ext4 on a loop device, which must be given back.
+direct_place() {
+	host_modules drivers/block/loop lib/crc16 fs/mbcache crypto/crc32c_generic fs/jbd2/jbd2 fs/ext4/ext4
+	truncate -s 200M "$scratch/direct.ext4"
+	/sbin/mkfs.ext4 -q -b 4096 "$scratch/direct.ext4" && mkdir "$scratch/direct" &&
+		mount -o loop "$scratch/direct.ext4" "$scratch/direct" 2>/dev/null
+}
+
+# A block device of 64 MiB whose second half is broken; sets loop.
+broken_device() {
+	host_modules drivers/block/loop drivers/md/dm-mod
+	truncate -s 64M "$scratch/half.img"
+	loop=$(losetup -f --show "$scratch/half.img") &&
+		printf '%s\n' "0 65536 linear $loop 0" "65536 65536 error" | /sbin/dmsetup create vmm-test --noudevsync
+} 2>/dev/null
+
+blocks_of() { stat -c %b "$1"; }
+
+case_disk() { # kernel synic plain|direct
+	local place=$scratch after key=
+	if [ "$3" = direct ]; then
+		direct_place || { ok "skipped: no ext4 on a loop device here"; return; }
+		place=$scratch/direct key=,direct=on
+	fi
+	truncate -s 100M "$place/data.img"
+	args_of_disk "$1" "$2" disk
+	guest_args+=(--disk "$place/data.img$key,serial=data" --disk "$work/hello.iso")
+	tools_disk
+	vm "${guest_args[@]}" --stats "$scratch/stats"
+	is "ends with status 0" "$status" 0
+	section queue >"$scratch/queue"
+	is "what the kernel makes of the disk" "$(tr '\n' , <"$scratch/queue")" \
+		"logical_block_size 512,physical_block_size 4096,max_hw_sectors_kb 2048,write_cache write back,fua 1,rotational 0,discard_granularity 4096,ro 0,queues 1,provisioning unmap,"
+	has "a read-only one is" '^ro 1' <(section tools)
+	has "the DVD is mounted" '^guest: iso hello'
+	has "and what was synced is there after a reset" "$(grep -ao '^guest: written .*' "$log" | sed 's/written/found/' | tr -d '\r' | tail -n 1)"
+	has "all of it" '^guest: contents good'
+	has "the file system is good" '^guest: fsck good'
+	has "UNMAP works" '^guest: trimmed'
+	after=$(blocks_of "$place/data.img")
+	holds "and frees blocks in the image ($((after / 2)) KiB are left)" [ "$after" -lt 30000 ]
+	section dmesg >"$scratch/dmesg"
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
+	lacks "vmm has nothing to complain of" '^vmm: '
+	[ "$3" != direct ] || umount -l "$scratch/direct"
+}
+
+case_disk_many() { # count
+	local i args=()
+	for ((i = 0; i < $1; i++)); do
+		truncate -s 1M "$scratch/$i.img"
+		args+=(--disk "$scratch/$i.img,serial=disk-$i")
+	done
+	args_of_disk cloud user disk_many "vmm.disks=$1"
+	vm "${guest_args[@]}" "${args[@]}"
+	is "ends with status 0" "$status" 0
+	has "all are there" "^guest: disks $1"
+	is "each is itself" "$(for ((i = 0; i < $1; i++)); do head -n 1 "$scratch/$i.img" | tr -d '\0'; done | tr '\n' ,)" \
+		"$(for ((i = 0; i < $1; i++)); do echo "disk-$i"; done | tr '\n' ,)"
+}
+
+case_disk_full() {
+	mkdir "$scratch/small"
+	mount -t tmpfs -o size=12m none "$scratch/small"
+	truncate -s 64M "$scratch/small/data.img"
+	args_of_disk cloud user disk_full
+	guest_args+=(--disk "$scratch/small/data.img,serial=data")
+	tools_disk
+	vm "${guest_args[@]}"
+	umount -l "$scratch/small"
+	is "ends with status 0" "$status" 0
+	has "the guest is told that there is no space" '^guest: stopped by No space left on device'
+	has "what was acknowledged is there" '^guest: all there'
+}
+
+case_disk_broken() {
+	local loop
+	if ! broken_device; then
+		[ -z "$loop" ] || losetup -d "$loop"
+		ok "skipped: no device mapper here"
+		return
+	fi
+	args_of_disk cloud user disk_broken
+	guest_args+=(--disk "/dev/$(cd /sys/block && echo dm-*),serial=data,direct=on")
+	tools_disk
+	vm "${guest_args[@]}"
+	/sbin/dmsetup remove --noudevsync vmm-test
+	losetup -d "$loop"
+	is "ends with status 0" "$status" 0
+	has "the good half is read" '^guest: read good'
+	has "and written" '^guest: written good'
+	has "the bad half is not read" '^guest: read: (No data available|I/O error|Input/output error)'
+	has "nor written" '^guest: write: (No data available|I/O error|Input/output error)'
+	has "the guest knows why: reading" 'Unrecovered read error'
+	has "and writing" 'Write error'
+}
+
+case_disk_kill() {
+	truncate -s 64M "$scratch/data.img"
+	args_of_disk cloud user disk_kill
+	guest_args+=(--disk "$scratch/data.img,serial=data")
+	tools_disk
+	vm_start "${guest_args[@]}"
+	vm_says "blocks are written" '^guest: synced 20'
+	{ kill -KILL "$vm_pid"; vm_end; } 2>/dev/null
+	local synced
+	synced=$(grep -ao '^guest: synced [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 3)
+	args_of_disk cloud user disk_kill vmm.second=yes
+	guest_args+=(--disk "$scratch/data.img,serial=data")
+	tools_disk
+	vm "${guest_args[@]}"
+	has "all that was synced is there" '^guest: synced [0-9]* bad 0'
+	holds "as much as the guest had said" [ "$(grep -ao '^guest: synced [0-9]*' "$log" | cut -d ' ' -f 3)" -ge "$synced" ]
+}
+
+case_disk_fio() { # kernel
+	truncate -s 32M "$scratch/data.img"
+	args_of_disk "$1" user disk_fio
+	guest_args+=(--disk "$scratch/data.img,serial=data")
+	tools_disk
+	vm "${guest_args[@]}" --cpus 2
+	is "ends with status 0" "$status" 0
+	has "fio finds what it wrote" '^guest: fio good'
+	has "a queue for each CPU" '^queues 2' <(section queue)
+	section dmesg >"$scratch/dmesg"
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
+}
+
+case_disk_refused() {
+	printf 'QFI\373' >"$scratch/image.qcow2"
+	vm --kernel "$work/cloud/vmlinuz" --vmbus --disk "$scratch/image.qcow2"
+	is "a qcow2 image: status 1" "$status" 1
+	has "and what to do" 'qemu-img convert -f qcow2 -O raw'
+}
