@@ -371,9 +371,10 @@ static void destroy(struct vmbus_device *device)
 {
 	struct storvsp *dev = (struct storvsp *)device;
 
-	while (dev->requests) {
-		block_abandon(&dev->requests->io);
-		free_request(dev->requests);
+	for (struct storvsp_request *request = dev->requests, *next; request; request = next) {
+		next = request->next;
+		block_abandon(&request->io);
+		free_request(request);
 	}
 	for (unsigned int i = 0; i < dev->count; i++)
 		block_close(dev->disks[i].block);
