@@ -22,12 +22,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/terminal.h"
+#include "vmm/unix_socket.h"
 #include "vmm/vm.h"
 
 #define RING_SIZE  65536ULL
@@ -47,8 +47,7 @@ struct console {
 	const char *spec;
 	enum sink sink;
 	int in_fd, out_fd; /* -1: none (now) */
-	int listen_fd;
-	const char *socket_path;
+	struct unix_socket socket;
 
 	pthread_mutex_t lock; /* the ring and what follows, up to the blank line */
 	uint8_t *ring;	      /* from the first output on */
@@ -378,49 +377,7 @@ static void accept_client(struct console *c)
 	if (c->accepting)
 		return;
 	c->accepting = true;
-	io_uring_prep_accept(loop_sqe(&c->vm->loop, &c->accept_op), c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-}
-
-/* A socket file that nobody listens on any more is left over from a run that was killed. */
-static int bind_socket(int fd, const struct sockaddr_un *addr)
-{
-	struct stat st;
-	int probe, ret;
-
-	if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-		return 0;
-	if (errno != EADDRINUSE)
-		return -errno;
-	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return -EADDRINUSE;
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (probe < 0)
-		return -errno;
-	ret = connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
-	close(probe);
-	if (ret != -ECONNREFUSED)
-		return -EADDRINUSE;
-	if (unlink(addr->sun_path) < 0)
-		return -errno;
-	return bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
-}
-
-static int open_socket(struct console *c, const char *path)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int ret;
-
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr.sun_path, path, strlen(path) + 1);
-	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (c->listen_fd < 0)
-		return -errno;
-	ret = bind_socket(c->listen_fd, &addr);
-	if (ret)
-		return ret;
-	c->socket_path = path;
-	return listen(c->listen_fd, 1) < 0 ? -errno : 0;
+	io_uring_prep_accept(loop_sqe(&c->vm->loop, &c->accept_op), c->socket.fd, NULL, NULL, SOCK_CLOEXEC);
 }
 
 static int open_sink(struct console *c)
@@ -442,7 +399,7 @@ static int open_sink(struct console *c)
 	}
 	if (!strncmp(c->spec, "unix:", 5) && c->spec[5]) {
 		c->sink = SINK_UNIX;
-		return open_socket(c, c->spec + 5);
+		return unix_socket_listen(&c->socket, c->spec + 5, 0777, 1);
 	}
 	return -EINVAL;
 }
@@ -455,7 +412,7 @@ struct console *console_open(struct vm *vm, const char *spec)
 	if (c) {
 		c->vm = vm;
 		c->spec = spec;
-		c->in_fd = c->out_fd = c->listen_fd = -1;
+		c->in_fd = c->out_fd = c->socket.fd = -1;
 		c->write_op.fn = written;
 		c->read_op.fn = got_input;
 		c->accept_op.fn = accepted;
@@ -527,10 +484,7 @@ void console_close(struct console *c)
 		terminal_restore();
 	if (c->out_fd >= 0 && c->sink != SINK_STDIO)
 		close(c->out_fd);
-	if (c->listen_fd >= 0)
-		close(c->listen_fd);
-	if (c->socket_path)
-		unlink(c->socket_path);
+	unix_socket_close(&c->socket);
 	pthread_mutex_destroy(&c->lock);
 	free(c->ring);
 	free(c);
