@@ -1,0 +1,1114 @@
+/* SPDX-License-Identifier: MIT */
+/* vfio-user without a machine: messages, the socket's end, what a server may ask, and commands with their deadlines. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "devices/vfio-user/attach.h"
+#include "devices/vfio-user/file.h"
+#include "devices/vfio-user/link.h"
+#include "devices/vfio-user/serve.h"
+#include "devices/vfio-user/vfio_user.h"
+#include "vmm/memory.h"
+#include "vmm/trace.h"
+
+#define RAM_SIZE 65536u
+#define SHORT_NS 100000000ULL	 /* where the peer never answers */
+#define LONG_NS	 600000000000ULL /* where nothing is to time out, nothing can */
+
+bool trace_on[TRACE_COUNT];
+
+void trace_emit(enum trace_id id, const char *fmt, ...)
+{
+	(void)id;
+	(void)fmt;
+}
+
+void *ram_ptr(const struct memory *mem, uint64_t gpa, uint64_t len)
+{
+	return len && gpa < mem->low_size && len <= mem->low_size - gpa ? mem->host + gpa : NULL;
+}
+
+/* Messages. */
+
+static const char *why;
+
+static void put_caps(const char *json, uint8_t *to, size_t *size)
+{
+	struct vfu_version version = { 0, 0 };
+
+	memcpy(to, &version, sizeof(version));
+	*size = sizeof(version);
+	if (json) {
+		memcpy(to + *size, json, strlen(json) + 1);
+		*size += strlen(json) + 1;
+	}
+}
+
+static int decode_caps(const char *json, unsigned int nr_fds, struct vfu_caps *caps)
+{
+	uint8_t data[1024];
+	size_t size;
+
+	put_caps(json, data, &size);
+	return vfu_decode_version(data, size, nr_fds, caps, &why);
+}
+
+static void version(void **state)
+{
+	struct vfu_caps caps;
+	uint8_t data[512];
+	size_t size = vfu_encode_version(data, sizeof(data));
+	json_t *root = json_loads((char *)data + 4, JSON_REJECT_DUPLICATES, NULL), *object;
+
+	(void)state;
+	assert_non_null(root);
+	assert_int_equal(data[size - 1], 0);
+	assert_int_equal(strlen((char *)data + 4) + 5, size);
+	object = json_object_get(root, "capabilities");
+	assert_true(json_is_true(json_object_get(json_object_get(object, "twin_socket"), "supported")));
+	assert_int_equal(json_integer_value(json_object_get(object, "max_msg_fds")), VFU_FDS_MAX);
+	json_decref(root);
+	/* What we send is what we would accept, but for the descriptor of the twin socket. */
+	assert_int_equal(vfu_decode_version(data, size, 1, &caps, &why), -EPROTO);
+
+	assert_int_equal(decode_caps(NULL, 0, &caps), 0);
+	assert_int_equal(caps.max_fds, 1);
+	assert_int_equal(caps.max_data, VFU_DATA_MAX);
+	assert_int_equal(caps.pgsizes, VFU_PAGE);
+	assert_int_equal(caps.max_dma_maps, 65535);
+	assert_int_equal(caps.twin_index, -1);
+	assert_false(caps.write_multiple);
+	assert_int_equal(decode_caps("{}", 0, &caps), 0);
+	assert_int_equal(decode_caps("{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":4096,\"x\":{},"
+				     "\"write_multiple\":true,\"twin_socket\":{\"supported\":true,\"fd_index\":2}}}",
+				     3, &caps),
+			 0);
+	assert_int_equal(caps.max_fds, 8);
+	assert_int_equal(caps.max_data, 4096);
+	assert_int_equal(caps.twin_index, 2);
+	assert_true(caps.write_multiple);
+	assert_int_equal(decode_caps("{\"capabilities\":{\"max_msg_fds\":1000000}}", 0, &caps), 0);
+	assert_int_equal(caps.max_fds, VFU_FDS_MAX);
+	assert_int_equal(decode_caps("{\"capabilities\":{\"twin_socket\":{\"supported\":false}}}", 0, &caps), 0);
+	/* The table of what is refused is in tests/guests/cases_vfio_user.py. */
+	for (size_t n = 0; n < 4; n++)
+		assert_int_equal(vfu_decode_version(data, n, 0, &caps, &why), -EPROTO);
+}
+
+static void headers(void **state)
+{
+	struct vfu_header h = { .size = sizeof(h) };
+
+	(void)state;
+	assert_int_equal(vfu_check_header(&h, &why), 0);
+	h.size = sizeof(h) + VFU_MESSAGE_MAX;
+	assert_int_equal(vfu_check_header(&h, &why), 0);
+	h.size++;
+	assert_int_equal(vfu_check_header(&h, &why), -EPROTO);
+	h.size = sizeof(h) - 1;
+	assert_int_equal(vfu_check_header(&h, &why), -EPROTO);
+	assert_int_equal(sizeof(struct vfu_header), 16);
+	assert_int_equal(sizeof(struct vfu_dma_map), 32);
+	assert_int_equal(sizeof(struct vfu_dma_unmap), 24);
+	assert_int_equal(sizeof(struct vfu_region_info), 32);
+	assert_int_equal(sizeof(struct vfu_io_fd_40), 40);
+	assert_int_equal(sizeof(struct vfu_io_fd_48), 48);
+	assert_int_equal(sizeof(struct vfu_set_irqs), 20);
+	assert_int_equal(sizeof(struct vfu_write_one), 24);
+}
+
+struct region_reply {
+	struct vfu_region_info info;
+	struct vfu_cap_sparse cap;
+	struct vfu_wire_area areas[16];
+};
+
+static int decode_region(struct region_reply *r, unsigned int areas, struct vfu_region *region)
+{
+	uint32_t argsz = VFU_REPLY_ARGSZ;
+	size_t size = offsetof(struct region_reply, areas) + areas * sizeof(r->areas[0]);
+
+	r->info.argsz = (uint32_t)size;
+	r->info.index = 2;
+	r->cap.nr_areas = areas;
+	return vfu_decode_region(r, size, 2, &argsz, region, &why);
+}
+
+static void regions(void **state)
+{
+	struct region_reply r = { .info = { .flags = 15, .cap_offset = sizeof(r.info), .size = 0x100000, .offset = 0 },
+				  .cap = { .header = { VFU_CAP_SPARSE_MMAP, 1, 0 } } };
+	struct vfu_region region;
+	uint32_t argsz = 32;
+
+	(void)state;
+	/* Sorted; what overlaps, is no whole page or is empty is left out. */
+	r.areas[0] = (struct vfu_wire_area){ 0x8000, 0x1000 };
+	r.areas[1] = (struct vfu_wire_area){ 0x1000, 0x2000 };
+	r.areas[2] = (struct vfu_wire_area){ 0x2000, 0x2000 };
+	r.areas[3] = (struct vfu_wire_area){ 0x7000, 0x1001 };
+	r.areas[4] = (struct vfu_wire_area){ 0, 0 };
+	r.areas[5] = (struct vfu_wire_area){ 0xff000, 0x1000 };
+	r.areas[6] = (struct vfu_wire_area){ 0x7000, 0x2000 };
+	assert_int_equal(decode_region(&r, 7, &region), 0);
+	assert_int_equal(region.nr_areas, 3);
+	assert_int_equal(region.dropped_areas, 4);
+	assert_int_equal(region.areas[0].offset, 0x1000);
+	assert_int_equal(region.areas[1].offset, 0x8000);
+	assert_int_equal(region.areas[2].offset, 0xff000);
+	for (unsigned int i = 0; i < 16; i++)
+		r.areas[i] = (struct vfu_wire_area){ i * 0x2000ULL, 0x1000 };
+	assert_int_equal(decode_region(&r, 16, &region), 0);
+	assert_int_equal(region.nr_areas, VFU_AREAS_MAX);
+	assert_int_equal(region.dropped_areas, 4);
+	/* Without a list all of it can be mapped, in pages; without the flag nothing. */
+	r.info.flags = 7;
+	r.info.size = 0x12345;
+	assert_int_equal(decode_region(&r, 0, &region), 0);
+	assert_int_equal(region.nr_areas, 1);
+	assert_int_equal(region.areas[0].size, 0x12000);
+	r.info.flags = 3;
+	assert_int_equal(decode_region(&r, 0, &region), 0);
+	assert_int_equal(region.nr_areas, 0);
+	r.info.flags = 11;
+	r.cap.header.id = VFU_CAP_MSIX_MAPPABLE;
+	assert_int_equal(decode_region(&r, 0, &region), 0);
+	assert_true(region.msix_mappable);
+	/* A reply that needs more room. */
+	r.info.argsz = 80;
+	assert_int_equal(vfu_decode_region(&r, 32, 2, &argsz, &region, &why), 0);
+	assert_int_equal(argsz, 80);
+	assert_int_equal(region.size, 0);
+}
+
+static void io_fds(void **state)
+{
+	struct {
+		struct vfu_io_fds head;
+		struct vfu_io_fd_48 e[2];
+	} big = { .head = { .argsz = 112, .index = 1, .count = 2 } };
+	struct {
+		struct vfu_io_fds head;
+		struct vfu_io_fd_40 e[2];
+	} small = { .head = { .argsz = 96, .index = 1, .count = 2 } };
+	const struct vfu_region region = { .size = 0x1000 };
+	struct vfu_io_fd fds[VFU_IO_FDS_MAX];
+	uint32_t argsz = VFU_REPLY_ARGSZ;
+
+	(void)state;
+	big.e[0] = (struct vfu_io_fd_48){ .offset = 8, .size = 4, .fd_index = 1, .flags = 1, .datamatch = 5 };
+	big.e[1] = (struct vfu_io_fd_48){
+		.offset = 16, .size = 8, .type = VFU_IOEVENTFD_SHADOW, .shadow_fd_index = 1, .shadow_offset = 24
+	};
+	assert_int_equal(vfu_decode_io_fds(&big, sizeof(big), &region, 1, 2, &argsz, fds, &why), 2);
+	assert_true(fds[0].match && fds[0].datamatch == 5 && fds[0].fd_index == 1);
+	assert_true(fds[1].type == VFU_IOEVENTFD_SHADOW && fds[1].shadow_offset == 24 && fds[1].shadow_index == 1);
+	small.e[0] = (struct vfu_io_fd_40){ .offset = 8, .size = 2, .flags = 1, .datamatch = 7 };
+	small.e[1] = (struct vfu_io_fd_40){ .offset = 8, .size = 2, .type = VFU_IOEVENTFD_SHADOW };
+	assert_int_equal(vfu_decode_io_fds(&small, sizeof(small), &region, 1, 2, &argsz, fds, &why), 1);
+	assert_true(fds[0].datamatch == 7 && fds[0].size == 2);
+	/* A layout that nobody knows, a list that is not there, one that needs more room. */
+	small.head.argsz = 97;
+	assert_int_equal(vfu_decode_io_fds(&small, sizeof(small), &region, 1, 2, &argsz, fds, &why), 1);
+	small.head.argsz = 116;
+	assert_int_equal(vfu_decode_io_fds(&small, sizeof(small), &region, 1, 2, &argsz, fds, &why), 0);
+	assert_int_equal(vfu_decode_io_fds(&big, sizeof(big) - 1, &region, 1, 2, &argsz, fds, &why), 0);
+	argsz = 16;
+	assert_int_equal(vfu_decode_io_fds(&big, 16, &region, 1, 2, &argsz, fds, &why), -EAGAIN);
+	assert_int_equal(argsz, 112);
+}
+
+static void accesses(void **state)
+{
+	const struct vfu_region_access asked = { .offset = 4, .region = 0, .count = 4 };
+	struct {
+		struct vfu_region_access access;
+		uint32_t data[2];
+	} reply = { asked, { 0x11223344, 0 } };
+	struct {
+		struct vfu_dma_access access;
+		uint8_t data[8];
+	} request = { { 0x1000, 8 }, { 0 } };
+	struct vfu_dma_access access;
+	const void *data;
+
+	(void)state;
+	assert_int_equal(vfu_decode_access(&reply, 20, true, &asked, &data), 0);
+	assert_memory_equal(data, reply.data, 4);
+	assert_int_equal(vfu_decode_access(&reply, 16, false, &asked, &data), 0);
+	assert_int_equal(vfu_decode_access(&reply, 16, true, &asked, &data), -EPROTO);
+	assert_int_equal(vfu_decode_access(&reply, 24, true, &asked, &data), -EPROTO);
+	assert_int_equal(vfu_decode_access(&reply, 8, false, &asked, &data), -EPROTO);
+	reply.access.count = 3;
+	assert_int_equal(vfu_decode_access(&reply, 20, true, &asked, &data), -EPROTO);
+
+	assert_int_equal(vfu_decode_dma(&request, 24, true, &access, &data), 0);
+	assert_int_equal(vfu_decode_dma(&request, 16, false, &access, &data), 0);
+	assert_int_equal(vfu_decode_dma(&request, 23, true, &access, &data), -EINVAL);
+	assert_int_equal(vfu_decode_dma(&request, 24, false, &access, &data), -EINVAL);
+	assert_int_equal(vfu_decode_dma(&request, 15, false, &access, &data), -EINVAL);
+	request.access.count = 0;
+	assert_int_equal(vfu_decode_dma(&request, 16, false, &access, &data), -EINVAL);
+	request.access.count = VFU_DATA_MAX + 1;
+	assert_int_equal(vfu_decode_dma(&request, 16, false, &access, &data), -E2BIG);
+	request.access.count = UINT64_MAX;
+	assert_int_equal(vfu_decode_dma(&request, 16, true, &access, &data), -E2BIG);
+}
+
+static void infos(void **state)
+{
+	struct vfu_device_info info = { .argsz = 16, .flags = 3, .num_regions = 9, .num_irqs = 5 }, got;
+	struct vfu_irq_info irq = { .index = 2, .count = UINT32_MAX }, got_irq;
+
+	(void)state;
+	assert_int_equal(vfu_decode_device_info(&info, sizeof(info), &got, &why), 0);
+	assert_int_equal(got.num_irqs, 5);
+	assert_int_equal(vfu_decode_device_info(&info, 15, &got, &why), -EPROTO);
+	assert_int_equal(vfu_decode_irq_info(&irq, sizeof(irq), 2, &got_irq, &why), 0);
+	assert_int_equal(got_irq.count, UINT32_MAX);
+	assert_int_equal(vfu_decode_irq_info(&irq, sizeof(irq), 1, &got_irq, &why), -EPROTO);
+	assert_int_equal(vfu_decode_irq_info(&irq, 15, 2, &got_irq, &why), -EPROTO);
+}
+
+static void options(void **state)
+{
+	struct vfio_user_options o;
+	char err[512];
+
+	(void)state;
+	assert_int_equal(vfio_user_parse("socket=/x", &o, err, sizeof(err)), 0);
+	assert_true(o.timeout_ms == 1000 && o.posted && !o.secure_dma && !o.reconnect);
+	assert_int_equal(
+		vfio_user_parse("timeout=7,socket=/x,secure-dma=on,reconnect=on,posted=off", &o, err, sizeof(err)), 0);
+	assert_true(o.timeout_ms == 7 && !o.posted && o.secure_dma && o.reconnect);
+	assert_string_equal(o.socket, "/x");
+	assert_int_equal(vfio_user_parse("socket=/x,,", &o, err, sizeof(err)), -EINVAL);
+	assert_int_equal(vfio_user_parse("", &o, err, sizeof(err)), -EINVAL);
+}
+
+/* The socket. */
+
+static int count_fds(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* What a server may send for a file. */
+static void files(void **state)
+{
+	char name[] = "/tmp/vmm-test.XXXXXX";
+	int fd = memfd_create("file", MFD_CLOEXEC), file = mkstemp(name), event = eventfd(0, 0), pair[2];
+
+	(void)state;
+	unlink(name);
+	assert_int_equal(ftruncate(fd, 12345), 0);
+	assert_int_equal(ftruncate(file, 54321), 0);
+	assert_int_equal(pipe(pair), 0);
+	assert_int_equal(vfu_file_size(fd), 12345);
+	assert_int_equal(vfu_file_size(file), 54321);
+	assert_int_equal(vfu_file_size(event), 0);
+	assert_int_equal(vfu_file_size(pair[0]), 0);
+	assert_int_equal(vfu_file_size(-1), 0);
+	assert_true(vfu_is_eventfd(event));
+	assert_false(vfu_is_eventfd(fd));
+	assert_false(vfu_is_eventfd(-1));
+	close(fd);
+	close(file);
+	close(event);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/*
+ * A file system that nobody serves: fuse(4), with a file for its root, which a path descriptor finds without a
+ * question. Whoever asked for its size would wait for ever.
+ */
+static void fuse(void **state)
+{
+	char name[] = "/tmp/vmm-test.XXXXXX", options[96];
+	int device = open("/dev/fuse", O_RDWR | O_CLOEXEC), fd = mkstemp(name);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100600,user_id=0,group_id=0", device);
+	if (device < 0 || mount("test", name, "fuse", 0, options) < 0) {
+		print_message("skipped: FUSE cannot be mounted here\n");
+	} else {
+		fd = open(name, O_PATH | O_CLOEXEC);
+		assert_true(fd >= 0);
+		alarm(60);
+		assert_int_equal(vfu_file_size(fd), 0);
+		alarm(0);
+		close(fd);
+		umount2(name, MNT_DETACH);
+	}
+	if (device >= 0)
+		close(device);
+	unlink(name);
+}
+
+static void send_fds(int to, const void *data, size_t size, unsigned int count)
+{
+	char control[CMSG_SPACE(64 * sizeof(int))] = { 0 };
+	struct iovec iov = { (void *)data, size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c = (struct cmsghdr *)control;
+
+	if (count) {
+		msg.msg_control = control;
+		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(count * sizeof(int));
+		for (unsigned int i = 0; i < count; i++)
+			memcpy(CMSG_DATA(c) + i * sizeof(int), &to, sizeof(int));
+	}
+	assert_int_equal(sendmsg(to, &msg, MSG_NOSIGNAL), size);
+}
+
+/* In pieces of every size, with descriptors or not, none of which is left behind. */
+static void pieces(void **state)
+{
+	uint8_t data[3 * 64];
+	int before = count_fds();
+
+	(void)state;
+	for (unsigned int i = 0; i < 3; i++) {
+		struct vfu_header h = { .id = (uint16_t)(i + 1), .size = 64 };
+
+		memset(data + 64 * i, (int)i, 64);
+		memcpy(data + 64 * i, &h, sizeof(h));
+	}
+	for (size_t piece = 1; piece <= sizeof(data); piece++) {
+		for (unsigned int fds = 0; fds <= 40; fds += 20) {
+			struct vfu_stream s;
+			unsigned int got = 0;
+			int pair[2];
+
+			assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+			vfu_stream_init(&s, pair[0]);
+			s.with_fds = piece & 1;
+			for (size_t at = 0; at < sizeof(data); at += piece) {
+				struct vfu_message m;
+				int n;
+
+				send_fds(pair[1], data + at, sizeof(data) - at < piece ? sizeof(data) - at : piece,
+					 fds);
+				do {
+					while (vfu_stream_next(&s, &m, &why) == 1) {
+						assert_int_equal(m.header.id, ++got);
+						assert_int_equal(m.size, 48);
+						assert_int_equal(m.payload[47], got - 1);
+						vfu_stream_done(&s, &m);
+					}
+					n = vfu_stream_recv(&s, MSG_DONTWAIT);
+				} while (n > 0);
+				assert_int_equal(n, -EAGAIN);
+			}
+			assert_int_equal(got, 3);
+			close(pair[1]);
+			assert_int_equal(vfu_stream_recv(&s, MSG_DONTWAIT), 0);
+			vfu_stream_close(&s);
+		}
+	}
+	assert_int_equal(count_fds(), before);
+}
+
+struct fixture {
+	struct memory memory;
+	uint8_t ram[RAM_SIZE];
+	struct vfu_link link;
+	int peer, aside_peer;
+	_Atomic bool ending, stopped;
+	const char *died;
+	unsigned int looks, told;
+	pthread_t thread;
+	void (*script)(struct fixture *f);
+	uint64_t timeout; /* ns; 0: LONG_NS */
+};
+
+/* A peer that does not read: what has to wait waits, and nothing is lost. */
+static void full(void **state)
+{
+	static uint8_t big[VFU_DATA_MAX], got[VFU_DATA_MAX + 16];
+	struct vfu_header h = { .size = sizeof(h) + sizeof(big) };
+	struct iovec iov[2] = { { &h, sizeof(h) }, { big, sizeof(big) } };
+	struct vfu_stream s;
+	size_t used = 0;
+	int pair[2];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = (uint8_t)(i * 7);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	vfu_stream_init(&s, pair[0]);
+	assert_int_equal(vfu_stream_send(&s, iov, 2, NULL, 0, false), 0);
+	assert_true(vfu_stream_waiting(&s));
+	assert_int_equal(vfu_stream_send(&s, iov, 1, NULL, 0, true), -EAGAIN);
+	while (used < sizeof(got)) {
+		ssize_t n = recv(pair[1], got + used, sizeof(got) - used, 0);
+
+		assert_true(n > 0);
+		used += (size_t)n;
+		assert_true(vfu_stream_flush(&s) <= 0);
+	}
+	assert_memory_equal(got + 16, big, sizeof(big));
+	assert_false(vfu_stream_waiting(&s));
+	close(pair[1]);
+	assert_int_equal(vfu_stream_send(&s, iov, 1, NULL, 0, true), -EPIPE);
+	vfu_stream_close(&s);
+}
+
+/* What a server asks for, answered to the byte. */
+
+static void ask(int fd, uint16_t command, uint32_t flags, const void *payload, size_t size)
+{
+	struct vfu_header h = { .id = 9, .command = command, .size = (uint32_t)(sizeof(h) + size), .flags = flags };
+	uint8_t data[256];
+
+	memcpy(data, &h, sizeof(h));
+	if (size)
+		memcpy(data + sizeof(h), payload, size);
+	assert_int_equal(send(fd, data, h.size, 0), h.size);
+}
+
+static ssize_t answer(int fd, struct vfu_header *h, uint8_t *payload)
+{
+	ssize_t n = recv(fd, h, sizeof(*h), MSG_DONTWAIT);
+
+	if (n != sizeof(*h))
+		return -1;
+	assert_int_equal(h->id, 9);
+	assert_int_equal(h->flags & VFU_TYPE, VFU_TYPE_REPLY);
+	n = h->size - (ssize_t)sizeof(*h);
+	assert_true(n <= 256);
+	assert_int_equal(n ? recv(fd, payload, (size_t)n, MSG_DONTWAIT | MSG_WAITALL) : 0, n);
+	return n;
+}
+
+static void serving(void **state)
+{
+	struct {
+		struct vfu_dma_access access;
+		uint8_t data[8];
+	} dma = { { 0x1000, 8 }, "abcdefg" };
+	struct fixture *f = *state;
+	struct vfu_header h;
+	struct vfu_stream s;
+	uint8_t payload[256];
+	int pair[2];
+	const struct {
+		uint64_t address, count;
+		int error;
+	} bad[] = {
+		{ RAM_SIZE, 1, EFAULT },  { RAM_SIZE - 1, 2, EFAULT },	  { UINT64_MAX, 8, EFAULT },
+		{ 0, 0, EINVAL },	  { 0, VFU_DATA_MAX + 1, E2BIG }, { 0, 1ULL << 48, E2BIG },
+		{ 0, UINT64_MAX, E2BIG },
+	};
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	vfu_stream_init(&s, pair[0]);
+	ask(pair[1], VFU_DMA_WRITE, 0, &dma, 24);
+	assert_int_equal(vfu_serve_stream(&s, &f->memory, 9, &why), POLLIN);
+	assert_int_equal(answer(pair[1], &h, payload), 16);
+	assert_memory_equal(payload, &dma, 16);
+	assert_memory_equal(f->ram + 0x1000, "abcdefg", 8);
+	f->ram[0x1000] = 'x';
+	ask(pair[1], VFU_DMA_READ, 0, &dma, 16);
+	assert_int_equal(vfu_serve_stream(&s, &f->memory, 9, &why), POLLIN);
+	assert_int_equal(answer(pair[1], &h, payload), 24);
+	assert_memory_equal(payload + 16, "xbcdefg", 8);
+	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		dma.access = (struct vfu_dma_access){ bad[i].address, bad[i].count };
+		ask(pair[1], VFU_DMA_READ, 0, &dma, 16);
+		assert_int_equal(vfu_serve_stream(&s, &f->memory, 9, &why), POLLIN);
+		assert_int_equal(answer(pair[1], &h, payload), 0);
+		assert_true(h.flags & VFU_ERROR);
+		assert_int_equal(h.error, bad[i].error);
+	}
+	ask(pair[1], 99, 0, NULL, 0);
+	ask(pair[1], 99, VFU_NO_REPLY, NULL, 0);
+	assert_int_equal(vfu_serve_stream(&s, &f->memory, 9, &why), POLLIN);
+	assert_int_equal(answer(pair[1], &h, payload), 0);
+	assert_int_equal(h.error, ENOSYS);
+	assert_int_equal(answer(pair[1], &h, payload), -1);
+	ask(pair[1], VFU_DMA_READ, VFU_TYPE_REPLY, &dma, 16);
+	assert_int_equal(vfu_serve_stream(&s, &f->memory, 9, &why), -EPROTO);
+	close(pair[1]);
+	vfu_stream_close(&s);
+}
+
+/* A flood of questions by one who does not read the answers: they stay in his socket. */
+static void flood(void **state)
+{
+	struct vfu_dma_access access = { 0, RAM_SIZE };
+	struct fixture *f = *state;
+	struct vfu_header h = { .id = 9, .command = VFU_DMA_READ, .size = sizeof(h) + sizeof(access) };
+	uint8_t data[sizeof(h) + sizeof(access)], drain[65536];
+	struct vfu_stream s;
+	unsigned int sent = 0;
+	size_t got = 0;
+	int pair[2], events = POLLIN;
+
+	memcpy(data, &h, sizeof(h));
+	memcpy(data + sizeof(h), &access, sizeof(access));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	vfu_stream_init(&s, pair[0]);
+	while (sent < 5000 && send(pair[1], data, sizeof(data), MSG_DONTWAIT) == sizeof(data)) {
+		sent++;
+		events = vfu_serve_stream(&s, &f->memory, 100, &why);
+		assert_true(events > 0);
+	}
+	assert_true(sent > 10 && sent < 5000);
+	assert_int_equal(events & POLLIN, 0);
+	assert_true(s.out_size < 2 * VFU_MESSAGE_MAX && s.in_size < 2 * VFU_MESSAGE_MAX);
+	for (;;) {
+		ssize_t n = recv(pair[1], drain, sizeof(drain), MSG_DONTWAIT);
+
+		got += n > 0 ? (size_t)n : 0;
+		assert_true(vfu_serve_stream(&s, &f->memory, 100, &why) > 0);
+		if (n <= 0 && !vfu_stream_waiting(&s))
+			break;
+	}
+	assert_int_equal(got, (size_t)sent * (sizeof(data) + RAM_SIZE));
+	close(pair[1]);
+	vfu_stream_close(&s);
+}
+
+/* Commands. */
+
+static bool on_ending(void *opaque)
+{
+	return ((struct fixture *)opaque)->ending;
+}
+
+static bool on_stopped(void *opaque)
+{
+	return ((struct fixture *)opaque)->stopped;
+}
+
+static void on_died(void *opaque, const char *text)
+{
+	((struct fixture *)opaque)->died = text;
+}
+
+static void on_look(void *opaque)
+{
+	((struct fixture *)opaque)->looks++;
+}
+
+static void on_tell(void *opaque, const char *text)
+{
+	(void)text;
+	((struct fixture *)opaque)->told++;
+}
+
+static const struct vfu_link_ops ops = { on_ending, on_stopped, on_died, on_look, on_tell };
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->memory = (struct memory){ .host = f->ram, .size = RAM_SIZE, .low_size = RAM_SIZE, .fd = -1 };
+	f->peer = -1;
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	free(*state);
+	return 0;
+}
+
+static void *run_script(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->script(f);
+	return NULL;
+}
+
+static void start_link(struct fixture *f, void (*script)(struct fixture *f), const struct vfu_caps *more)
+{
+	const struct vfu_caps caps = more ? *more : (struct vfu_caps){ .max_data = 4096, .max_fds = 8 };
+	struct vfu_stream s;
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	f->peer = pair[1];
+	vfu_stream_init(&s, pair[0]);
+	vfu_link_init(&f->link, &ops, f, &f->memory, f->timeout ? f->timeout : LONG_NS);
+	vfu_link_start(&f->link, &s, &caps, true, false);
+	f->script = script;
+	if (script)
+		assert_int_equal(pthread_create(&f->thread, NULL, run_script, f), 0);
+}
+
+static void end_link(struct fixture *f)
+{
+	vfu_link_kill(&f->link, "end");
+	if (f->script)
+		pthread_join(f->thread, NULL);
+	assert_true(vfu_link_close(&f->link));
+	vfu_link_destroy(&f->link);
+	close(f->peer);
+}
+
+struct command {
+	struct vfu_header h;
+	struct vfu_region_access access;
+	uint8_t data[2048];
+};
+
+static bool next_command(int fd, struct command *c)
+{
+	return recv(fd, &c->h, sizeof(c->h), MSG_WAITALL) == sizeof(c->h) &&
+	       recv(fd, &c->access, c->h.size - sizeof(c->h), MSG_WAITALL) == (ssize_t)(c->h.size - sizeof(c->h));
+}
+
+static void reply_to(int fd, const struct command *c, uint64_t value)
+{
+	struct vfu_header h = c->h;
+	uint8_t data[64];
+	bool read = h.command == VFU_REGION_READ;
+
+	h.flags = VFU_TYPE_REPLY;
+	h.size = (uint32_t)(sizeof(h) + sizeof(c->access) + (read ? c->access.count : 0));
+	memcpy(data, &h, sizeof(h));
+	memcpy(data + sizeof(h), &c->access, sizeof(c->access));
+	memcpy(data + sizeof(h) + sizeof(c->access), &value, sizeof(value));
+	send(fd, data, h.size, MSG_NOSIGNAL);
+}
+
+/* Answers a read with its offset; sees that what is posted is marked so. */
+static void honest(struct fixture *f)
+{
+	struct command c;
+
+	while (next_command(f->peer, &c))
+		if (!(c.h.flags & VFU_NO_REPLY))
+			reply_to(f->peer, &c, c.access.offset);
+}
+
+static void *reader(void *arg)
+{
+	struct fixture *f = arg;
+
+	for (uint64_t i = 0; i < 2000; i++) {
+		uint64_t value;
+
+		assert_int_equal(vfu_link_read(&f->link, 0, i, 8, &value), 0);
+		assert_int_equal(value, i);
+		if (i % 3 == 0)
+			assert_int_equal(vfu_link_write(&f->link, 0, i, 4, i, i & 1), 0);
+	}
+	return NULL;
+}
+
+static void many_threads(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t threads[4];
+
+	start_link(f, honest, NULL);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, reader, f), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	assert_true(vfu_link_alive(&f->link));
+	assert_int_equal(f->told, 0);
+	end_link(f);
+	assert_string_equal(f->died, "end");
+}
+
+/* Asks for memory before it answers, and for what nobody knows. */
+static void asks_first(struct fixture *f)
+{
+	struct command c;
+
+	while (next_command(f->peer, &c)) {
+		struct vfu_dma_access access = { 0x100, 4 };
+		struct vfu_header h;
+		uint8_t payload[256];
+
+		ask(f->peer, VFU_DMA_READ, 0, &access, sizeof(access));
+		ask(f->peer, 77, 0, NULL, 0);
+		recv(f->peer, &h, sizeof(h), MSG_WAITALL);
+		recv(f->peer, payload, 20, MSG_WAITALL);
+		reply_to(f->peer, &c, payload[16]);
+		recv(f->peer, &h, sizeof(h), MSG_WAITALL);
+	}
+}
+
+static void served_meanwhile(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t value;
+
+	f->ram[0x100] = 0x5a;
+	start_link(f, asks_first, NULL);
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(vfu_link_read(&f->link, 1, 0, 4, &value), 0);
+		assert_int_equal(value, 0x5a);
+	}
+	end_link(f);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+static void mute(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t value, begin;
+
+	f->timeout = SHORT_NS;
+	start_link(f, NULL, NULL);
+	for (unsigned int i = 1; i <= VFU_TIMEOUTS_MAX; i++) {
+		assert_true(vfu_link_alive(&f->link));
+		begin = now_ns();
+		assert_int_equal(vfu_link_read(&f->link, 0, 0, 4, &value), -ETIMEDOUT);
+		assert_true(value == UINT64_MAX);
+		assert_true(now_ns() - begin >= SHORT_NS * 9 / 10);
+	}
+	assert_false(vfu_link_alive(&f->link));
+	assert_int_equal(vfu_link_read(&f->link, 0, 0, 4, &value), -EIO);
+	end_link(f);
+}
+
+static void *end_soon(void *arg)
+{
+	struct fixture *f = arg;
+	bool waits = false;
+
+	while (!waits) {
+		pthread_mutex_lock(&f->link.lock);
+		waits = f->link.waiters;
+		pthread_mutex_unlock(&f->link.lock);
+	}
+	f->ending = true;
+	return NULL;
+}
+
+/* The run ends: nobody waits on. A follower has no signal to wake it. */
+static void ending(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t thread;
+	uint64_t value;
+
+	start_link(f, NULL, NULL);
+	f->link.receiving = true;
+	assert_int_equal(pthread_create(&thread, NULL, end_soon, f), 0);
+	assert_int_equal(vfu_link_read(&f->link, 0, 0, 4, &value), -EINTR);
+	assert_int_equal(vfu_link_read(&f->link, 0, 0, 4, &value), -EINTR);
+	pthread_join(thread, NULL);
+	f->link.receiving = false;
+	end_link(f);
+}
+
+/* Late, twice, and for what asked for no reply: told apart, and from a lie. */
+static void strays(void **state)
+{
+	struct fixture *f = *state;
+	struct command c, first;
+	uint64_t value;
+
+	f->timeout = SHORT_NS;
+	start_link(f, NULL, NULL);
+	assert_int_equal(vfu_link_read(&f->link, 0, 5, 4, &value), -ETIMEDOUT);
+	assert_true(next_command(f->peer, &first));
+	reply_to(f->peer, &first, 1);
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	assert_int_equal(f->link.timeouts, 0);
+	assert_int_equal(vfu_link_write(&f->link, 0, 0, 4, 7, true), 0);
+	assert_true(next_command(f->peer, &c));
+	assert_true(c.h.flags & VFU_NO_REPLY);
+	reply_to(f->peer, &c, 0);
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	assert_false(f->link.can_post);
+	assert_int_equal(f->told, 2);
+	reply_to(f->peer, &c, 0);
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	assert_true(vfu_link_alive(&f->link));
+	/* A late one comes once. */
+	reply_to(f->peer, &first, 1);
+	assert_int_equal(vfu_link_poll(&f->link), 0);
+	assert_false(vfu_link_alive(&f->link));
+	end_link(f);
+}
+
+/* Writes that the socket has no room for go together as one message, before what comes after them. */
+static void multi(void **state)
+{
+	const struct vfu_caps caps = { .max_data = 4096, .max_fds = 8, .write_multiple = true };
+	struct fixture *f = *state;
+	unsigned int posted = 0, gathered = 0;
+	struct command c;
+
+	start_link(f, NULL, &caps);
+	while (f->link.nr_multi < 10 && posted < 100000)
+		assert_int_equal(vfu_link_write(&f->link, 0, posted++, 8, 1, true), 0);
+	assert_int_equal(f->link.nr_multi, 10);
+	assert_true(f->looks > 0);
+	for (unsigned int n = 0; n < posted;) {
+		uint64_t count;
+		short events = vfu_link_poll(&f->link);
+
+		assert_true(events & POLLIN);
+		assert_true(next_command(f->peer, &c));
+		assert_true(c.h.flags & VFU_NO_REPLY);
+		if (c.h.command == VFU_REGION_WRITE) {
+			assert_int_equal(c.access.offset, n++);
+			continue;
+		}
+		assert_int_equal(c.h.command, VFU_REGION_WRITE_MULTI);
+		memcpy(&count, &c.access, sizeof(count));
+		for (uint64_t i = 0; i < count; i++, n++, gathered++) {
+			struct vfu_write_one one;
+
+			memcpy(&one, (uint8_t *)&c.access + 8 + i * sizeof(one), sizeof(one));
+			assert_int_equal(one.offset, n);
+			assert_int_equal(one.count, 8);
+		}
+	}
+	assert_int_equal(gathered, 10);
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	end_link(f);
+}
+
+static void commands(void **state)
+{
+	const struct vfu_set_irqs set = { .argsz = sizeof(set), .flags = 0x24, .index = 2, .start = 3, .count = 1 };
+	struct fixture *f = *state;
+	char control[CMSG_SPACE(sizeof(int))];
+	struct command c;
+	struct iovec iov = { &c, sizeof(c) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
+	int fd = eventfd(0, 0), got;
+
+	start_link(f, NULL, NULL);
+	assert_int_equal(vfu_link_command(&f->link, VFU_SET_IRQS, &set, sizeof(set), &fd, 1, VFU_ASYNC, 0), 0);
+	assert_int_equal(recvmsg(f->peer, &msg, 0), 36);
+	assert_memory_equal(&c.access, &set, sizeof(set));
+	assert_non_null(CMSG_FIRSTHDR(&msg));
+	memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(got));
+	eventfd_write(got, 5);
+	assert_int_equal(eventfd_read(fd, &(eventfd_t){ 0 }), 0);
+	close(got);
+	close(fd);
+	/* As many as may be outstanding, and no more. */
+	for (unsigned int i = 1; i < VFU_ASYNC_MAX; i++)
+		assert_int_equal(vfu_link_command(&f->link, VFU_DEVICE_RESET, NULL, 0, NULL, 0, VFU_ASYNC, 0), 0);
+	assert_int_equal(vfu_link_command(&f->link, VFU_DEVICE_RESET, NULL, 0, NULL, 0, VFU_ASYNC, 0), -EAGAIN);
+	c.h.size = sizeof(c.h);
+	c.h.flags = VFU_TYPE_REPLY;
+	assert_int_equal(send(f->peer, &c, sizeof(c.h), 0), sizeof(c.h));
+	vfu_link_poll(&f->link);
+	assert_int_equal(vfu_link_command(&f->link, VFU_DEVICE_RESET, NULL, 0, NULL, 0, VFU_ASYNC, 0), 0);
+	close(f->peer);
+	f->peer = -1;
+	assert_int_equal(vfu_link_poll(&f->link), 0);
+	assert_string_equal(f->died, "it went away");
+	end_link(f);
+}
+
+/* Before it answers it asks, on the other socket, for what the loop would answer if it did not stand still. */
+static void asks_aside(struct fixture *f)
+{
+	struct command c;
+
+	while (next_command(f->peer, &c)) {
+		struct vfu_dma_access access = { 0x100, 4 };
+		struct vfu_header h;
+		uint8_t payload[20];
+
+		ask(f->aside_peer, VFU_DMA_READ, 0, &access, sizeof(access));
+		recv(f->aside_peer, &h, sizeof(h), MSG_WAITALL);
+		recv(f->aside_peer, payload, sizeof(payload), MSG_WAITALL);
+		reply_to(f->peer, &c, payload[16]);
+	}
+}
+
+static void stopped_loop(void **state)
+{
+	struct fixture *f = *state;
+	struct vfu_stream aside;
+	uint64_t value;
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	vfu_stream_init(&aside, pair[0]);
+	f->aside_peer = pair[1];
+	f->ram[0x100] = 0x5a;
+	f->stopped = true;
+	start_link(f, asks_aside, NULL);
+	f->link.aside = &aside;
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(vfu_link_read(&f->link, 1, 0, 4, &value), 0);
+		assert_int_equal(value, 0x5a);
+	}
+	/* The loop is told: something may be left to be sent. */
+	assert_true(f->looks > 0);
+	end_link(f);
+	vfu_stream_close(&aside);
+	close(pair[1]);
+}
+
+/* INTx is unmasked when there is room, and not beside a command that a server with one socket has. */
+static void unmask(void **state)
+{
+	struct fixture *f = *state;
+	struct command c, reset;
+
+	f->timeout = SHORT_NS;
+	start_link(f, NULL, NULL);
+	f->link.one_by_one = true;
+	assert_int_equal(vfu_link_command(&f->link, VFU_DEVICE_RESET, NULL, 0, NULL, 0, VFU_ASYNC, 0), 0);
+	vfu_link_unmask(&f->link);
+	assert_int_equal(f->looks, 1);
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	assert_int_equal(recv(f->peer, &reset.h, sizeof(reset.h), MSG_WAITALL), sizeof(reset.h));
+	assert_int_equal(reset.h.command, VFU_DEVICE_RESET);
+	assert_int_equal(recv(f->peer, &c, sizeof(c), MSG_DONTWAIT), -1);
+	reset.h.flags = VFU_TYPE_REPLY;
+	assert_int_equal(send(f->peer, &reset.h, sizeof(reset.h), 0), sizeof(reset.h));
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	assert_true(next_command(f->peer, &c));
+	assert_int_equal(c.h.command, VFU_SET_IRQS);
+	assert_true(c.h.flags & VFU_NO_REPLY);
+	/* The socket is full: it waits for room. */
+	f->link.one_by_one = false;
+	while (vfu_link_write(&f->link, 0, 0, 8, 1, true) == 0)
+		;
+	vfu_link_unmask(&f->link);
+	assert_true(vfu_link_poll(&f->link) & POLLOUT);
+	while (recv(f->peer, &c, sizeof(c), MSG_DONTWAIT) > 0)
+		vfu_link_poll(&f->link);
+	assert_int_equal(vfu_link_poll(&f->link), POLLIN);
+	end_link(f);
+}
+
+/* What nobody waits for can fail: memory that is not mapped ends it, the rest is told once. */
+static void refusals(void **state)
+{
+	struct fixture *f = *state;
+
+	start_link(f, NULL, NULL);
+	for (unsigned int i = 0; i < 4; i++) {
+		struct vfu_header h;
+		enum vfu_command command = i < 2 ? VFU_SET_IRQS : i == 2 ? VFU_DMA_UNMAP : VFU_DMA_MAP;
+
+		assert_int_equal(vfu_link_command(&f->link, command, NULL, 0, NULL, 0, VFU_ASYNC, 0), 0);
+		assert_int_equal(recv(f->peer, &h, sizeof(h), MSG_WAITALL), sizeof(h));
+		h.flags = VFU_TYPE_REPLY | VFU_ERROR;
+		h.error = EINVAL;
+		assert_int_equal(send(f->peer, &h, sizeof(h), 0), sizeof(h));
+		assert_int_equal(vfu_link_poll(&f->link), i < 3 ? POLLIN : 0);
+		assert_int_equal(f->told, 1);
+	}
+	assert_string_equal(f->died, "it does not take the guest's memory");
+	end_link(f);
+}
+
+/* Ids that are taken are not given again; a call is found once. */
+static void pending(void **state)
+{
+	static struct vfu_pending p;
+	struct vfu_call calls[3] = { 0 }, *found = NULL;
+	struct vfu_header h = { .command = VFU_REGION_READ };
+
+	(void)state;
+	for (unsigned int i = 0; i < 3; i++)
+		vfu_pending_add(&p, &calls[i], VFU_REGION_READ);
+	assert_true(vfu_pending_give_up(&p, &calls[0]));
+	assert_true(vfu_pending_give_up(&p, &calls[0]));
+	/* All the way round. */
+	for (unsigned int i = 0; i < 65536; i++) {
+		uint16_t id = vfu_pending_id(&p);
+
+		assert_true(id && id != calls[0].id && id != calls[1].id && id != calls[2].id);
+	}
+	h.id = calls[1].id;
+	assert_int_equal(vfu_pending_reply(&p, &h, &found), VFU_ANSWERS_CALL);
+	assert_ptr_equal(found, &calls[1]);
+	assert_int_equal(vfu_pending_reply(&p, &h, &found), VFU_ANSWERS_AGAIN);
+	h.id = calls[0].id;
+	assert_int_equal(vfu_pending_reply(&p, &h, &found), VFU_ANSWERS_LATE);
+	assert_int_equal(vfu_pending_reply(&p, &h, &found), VFU_ANSWERS_NOTHING);
+	h.id = calls[2].id;
+	h.command = VFU_REGION_WRITE;
+	assert_int_equal(vfu_pending_reply(&p, &h, &found), VFU_ANSWERS_OTHER);
+	vfu_pending_fail(&p, -EIO);
+	assert_true(calls[2].done && calls[2].result == -EIO && !p.calls);
+	vfu_pending_posted(&p, 77, VFU_REGION_WRITE);
+	h.id = 77;
+	assert_int_equal(vfu_pending_reply(&p, &h, &found), VFU_ANSWERS_POSTED);
+	/* Only so many may be without an answer. */
+	for (unsigned int i = 0; i <= VFU_LATE_MAX; i++) {
+		vfu_pending_add(&p, &calls[0], VFU_REGION_READ);
+		assert_int_equal(vfu_pending_give_up(&p, &calls[0]), i < VFU_LATE_MAX);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(version),
+		cmocka_unit_test(headers),
+		cmocka_unit_test(regions),
+		cmocka_unit_test(io_fds),
+		cmocka_unit_test(accesses),
+		cmocka_unit_test(infos),
+		cmocka_unit_test(options),
+		cmocka_unit_test(files),
+		cmocka_unit_test(fuse),
+		cmocka_unit_test(pieces),
+		cmocka_unit_test(full),
+		cmocka_unit_test_setup_teardown(serving, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(flood, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(many_threads, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(served_meanwhile, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(mute, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(ending, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(strays, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(multi, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(commands, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(stopped_loop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(unmask, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(refusals, set_up, tear_down),
+		cmocka_unit_test(pending),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
