@@ -1,0 +1,106 @@
+# cases_firmware.sh - the cases of tests/linux about --firmware: Debian's unmodified OVMF, with our EFI application
+# (tests/efi) and a stock kernel, by fw_cfg and from a disk. Sourced by cases.sh.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+OVMF=/usr/share/OVMF
+
+cases_firmware() {
+	echo "firmware-app-4M 1 case_firmware_app_4M"
+	echo "firmware-app-2M 1 case_firmware_app_2M"
+	echo "firmware-esp 1 case_firmware_esp"
+	echo "firmware-kernel 1 case_firmware_kernel"
+}
+
+have_ovmf() { # file
+	[ -e "$OVMF/$1.fd" ] && return
+	ok "skipped: the package ovmf has no $1.fd here"
+	return 1
+}
+
+args_of_firmware() { # build words-for-the-application
+	guest_args=(--firmware "$OVMF/$1.fd" --memory 256M --kernel "$work/app.efi" --cmdline "$2")
+}
+
+# "efi: KEY ..." lines of the last guest.
+efi_says() { # key
+	tr -d '\r' <"$log" | sed -n "s/^efi: $1 //p"
+}
+
+# What each run of the application must tell.
+firmware_facts() { # ecam
+	local table ram now year month day hour minute second
+	is "ends with status 0" "$status" 0
+	lacks "nothing is bad" '^efi: BAD'
+	lacks "vmm has nothing to complain of" '^vmm: '
+	has "came to its end" '^efi: done'
+	for table in APIC DSDT FACP MCFG WAET; do
+		has "ACPI: $table" "^efi: acpi $table [0-9]+"
+	done
+	is "ECAM is where this firmware puts it" "$(efi_says ecam | sort -u)" "$1"
+	is "SMBIOS structures" "$(efi_says smbios | tail -n 1)" "1 3 4 16 17 19 32 0 127"
+	ram=$(efi_says ram-mib | tail -n 1)
+	holds "RAM of $ram MiB" [ "$ram" -ge 254 -a "$ram" -le 256 ]
+	has "which the memory map reserves" "^efi: reserved $1 0x10000000"
+	has "Q35's host bridge and LPC bridge" '^efi: pci 0x0 0x29c08086 '
+	has "at 1f.0" '^efi: pci 0xf8 0x29188086 '
+	read -r year month day hour minute second < <(efi_says time | tail -n 1)
+	now=$(date +%s)
+	second=$(date -u -d "$year-$month-$day $hour:$minute:$second" +%s)
+	holds "the time is the host's" [ $((now - second)) -ge -2 -a $((now - second)) -le "$LIMIT" ]
+}
+
+# A variable is kept over a reset, and by --nvram over the end of vmm; boot services are left before the power-off.
+case_firmware_app_4M() {
+	have_ovmf OVMF_CODE_4M || return 0
+	args_of_firmware OVMF_CODE_4M "count reset exit"
+	vm "${guest_args[@]}" --nvram "$scratch/nvram"
+	firmware_facts 0xb0000000
+	is "a variable counts, over a reset" "$(efi_says count | tr '\n' ' ')" "1 2 "
+	is "--nvram made a file" "$(stat -c %s "$scratch/nvram")" "$(stat -c %s "$OVMF/OVMF_VARS_4M.fd")"
+	vm "${guest_args[@]}" --nvram "$scratch/nvram"
+	is "ends with status 0" "$status" 0
+	is "which the next run goes on with" "$(efi_says count)" 3
+}
+
+# Without --nvram variables last as long as vmm.
+case_firmware_app_2M() {
+	have_ovmf OVMF_CODE || return 0
+	args_of_firmware OVMF_CODE "count reset"
+	vm "${guest_args[@]}"
+	firmware_facts 0xb0000000
+	is "a variable counts, over a reset" "$(efi_says count | tr '\n' ' ')" "1 2 "
+}
+
+# The same application as the loader of a disk. qemu-storage-daemon serves that.
+case_firmware_esp() {
+	have_ovmf OVMF_CODE_4M || return 0
+	serve_disk esp "$work/esp.img" off 1
+	vm --firmware "$OVMF/OVMF_CODE_4M.fd" --memory 256M --vhost-user "socket=$scratch/esp.sock,device=blk"
+	stop_backends "$backend"
+	firmware_facts 0xb0000000
+	has "virtio-blk is on the bus" '^efi: pci 0x[0-9a-f]+ 0x10421af4 '
+}
+
+# The kernel comes by fw_cfg and is started by its EFI stub; a disk is there too, so that BARs are.
+case_firmware_kernel() {
+	local begin end
+	have_ovmf OVMF_CODE_4M || return 0
+	args_of cloud facts console=ttyS0
+	begin=$(date +%s)
+	vm --firmware "$OVMF/OVMF_CODE_4M.fd" "${guest_args[@]}" --memory 512M --device pci-test
+	end=$(date +%s)
+	is "ends with status 0" "$status" 0
+	has "everything was printed" '^== end'
+	section dmesg >"$scratch/dmesg"
+	has "booted by EFI" 'efi: EFI v[0-9.]+ by' "$scratch/dmesg"
+	has "SMBIOS names the machine" 'DMI: vmm vmm virtual machine' "$scratch/dmesg"
+	has "ECAM is used" 'MMCONFIG .*\[mem 0xb0000000-' "$scratch/dmesg"
+	facts_cpus 1
+	facts_console com1
+	facts_time "$begin" "$end"
+	facts_interrupts 1
+	facts_log
+	lacks "no BAR had to be moved" "BAR [0-9]+: (no space|failed|can't)|address conflict" "$scratch/dmesg"
+	has "the test device's BARs have addresses" '^0000:00:01\.0 bar0 0x' <(section pci)
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+}
