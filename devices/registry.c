@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "arch/x86/firmware.h"
 #include "arch/x86/hyperv/testport.h"
 #include "arch/x86/x86.h"
+#include "devices/ivshmem/ivshmem.h"
 #include "devices/legacy/debug.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/ioapic.h"
@@ -15,10 +17,13 @@
 #include "devices/legacy/uart.h"
 #include "devices/pci/pci.h"
 #include "devices/pci/testdev.h"
+#include "devices/vfio-user/vfio_user.h"
+#include "devices/vhost-user/vhost_user.h"
 #include "devices/vmbus/bus_control.h"
 #include "devices/vmbus/hv_transport.h"
 #include "devices/vmbus/ic.h"
 #include "devices/vmbus/ic_control.h"
+#include "devices/vmbus/input_control.h"
 #include "devices/vmbus/netvsp.h"
 #include "devices/vmbus/storvsp.h"
 #include "devices/vmbus/testdev.h"
@@ -26,9 +31,11 @@
 #include "vmm/options.h"
 #include "vmm/vm.h"
 
+#define CLOUD_HV_HOST_BRIDGE 0x0d57 /* by which edk2's CloudHv build knows its machine */
+
 #define GIB	    (1ULL << 30)
-#define IO_BARS	    0xc000
-#define IO_BARS_LEN 0x4000
+#define IO_BARS	    0x8000
+#define IO_BARS_LEN 0x8000
 
 #define TEST_MEMORY  (1ULL << 20)
 #define TEST_VECTORS 8
@@ -49,10 +56,27 @@ static struct pci_window high_window(const struct vm *vm)
 	return w;
 }
 
+/* Options were checked when the command line was parsed. */
+static int create_ivshmem(struct vm *vm)
+{
+	struct ivshmem_options options;
+	char err[512];
+	int ret = 0;
+
+	for (unsigned int i = 0; i < vm->config->nr_ivshmem && !ret; i++) {
+		ret = ivshmem_parse(vm->config->ivshmem[i], &options, err, sizeof(err));
+		ret = ret ? ret : ivshmem_create(vm, &options, i);
+	}
+	return ret;
+}
+
 static int create_pci(struct vm *vm)
 {
+	/* A firmware in flash turns ECAM on where it likes, and gives the addresses itself. */
 	const struct pci_windows windows = {
-		.ecam = ECAM_BASE,
+		.ecam = vm->firmware ? 0 : ECAM_BASE,
+		.host_bridge = vm->config->firmware && !vm->firmware ? CLOUD_HV_HOST_BRIDGE : 0,
+		.lpc = vm->firmware,
 		.mmio32 = { MMIO32_BASE, ECAM_BASE - MMIO32_BASE },
 		.mmio64 = high_window(vm),
 		.io = { IO_BARS, IO_BARS_LEN },
@@ -67,7 +91,13 @@ static int create_pci(struct vm *vm)
 		ret = pci_testdev_create(vm->pci, TEST_MEMORY, TEST_VECTORS);
 	if (ret)
 		log_line("--device pci-test: %s", strerror(-ret));
-	return ret ? ret : pci_assign_resources(vm->pci);
+	if (!ret)
+		ret = create_ivshmem(vm);
+	for (unsigned int i = 0; i < vm->config->nr_vfio_user && !ret; i++)
+		ret = vfio_user_create(vm, &vm->config->vfio_user[i]);
+	for (unsigned int i = 0; i < vm->config->nr_vhost_user && !ret; i++)
+		ret = vhost_user_create(vm, &vm->config->vhost_user[i], i);
+	return ret || vm->firmware ? ret : pci_assign_resources(vm->pci);
 }
 
 /* Devices on VMBus are offered in the order of their creation. */
@@ -87,6 +117,8 @@ static int create_vmbus(struct vm *vm)
 		ret = storvsp_create(vm);
 	if (!ret && vm->config->nr_nets)
 		ret = netvsp_create_all(vm);
+	if (!ret)
+		ret = input_create(vm);
 	if (ret || !vm->config->vmbus_test)
 		return ret;
 	if (!vm->vmbus) {
@@ -126,6 +158,6 @@ int devices_create(struct vm *vm, bool com1)
 	if (!ret)
 		ret = vmbus_control_add(vm);
 	if (!ret)
-		ret = netvsp_control_add(vm);
-	return ret ? ret : ic_control_add(vm);
+		ret = ic_control_add(vm);
+	return ret || !vm->firmware ? ret : firmware_create_devices(vm);
 }

@@ -26,6 +26,11 @@ struct device_class {
 	void (*resumed)(struct device *dev);
 	/* Frees the device; vCPUs and loop have ended. */
 	void (*destroy)(struct device *dev);
+	/*
+	 * KVM_RUN failed with EFAULT: host memory behind a memslot cannot be reached. True if the device has taken such
+	 * memory away from the guest, whose access can then be tried again. vCPU threads. NULL: has none.
+	 */
+	bool (*memory_fault)(struct device *dev);
 	/* Name of the device's node in the DSDT and who writes its body (struct acpi_node). NULL: none. */
 	const char *aml_name;
 	void (*build_aml)(struct aml *aml, void *device);

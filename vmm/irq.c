@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/trace.h"
@@ -57,8 +58,24 @@ void irq_pulse(struct irqs *irqs, unsigned int gsi)
 	irq_set_level(irqs, gsi, false);
 }
 
+void irq_add_ack(struct irqs *irqs, struct irq_ack *ack)
+{
+	ack->next = irqs->acks;
+	irqs->acks = ack;
+}
+
 void irq_eoi(struct irqs *irqs, uint8_t vector)
 {
+	for (struct irq_ack *ack = irqs->acks; ack; ack = ack->next) {
+		const struct irq_message *m = &irqs->watched[ack->gsi];
+
+		pthread_mutex_lock(&irqs->lock);
+		bool ended = m->address && (m->data & 0xff) == vector;
+
+		pthread_mutex_unlock(&irqs->lock);
+		if (ended)
+			ack->fn(ack);
+	}
 	if (irqs->pin_ops)
 		irqs->pin_ops->eoi(irqs->pins, vector);
 }
@@ -209,6 +226,8 @@ int msi_mask(struct irqs *irqs, struct msi *msi)
 bool msi_take_pending(struct msi *msi)
 {
 	uint64_t count;
+	struct iovec iov = { &count, sizeof(count) };
 
-	return read(msi->fd, &count, sizeof(count)) == sizeof(count);
+	/* The eventfd may have come from a peer, which can make read() wait. */
+	return preadv2(msi->fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count);
 }

@@ -28,6 +28,13 @@ struct irq_pin_ops {
 	void (*eoi)(void *opaque, uint8_t vector);
 };
 
+/* Who wants to hear that a level-triggered interrupt of a pin has been ended. The owner's until the machine ends. */
+struct irq_ack {
+	unsigned int gsi;
+	void (*fn)(struct irq_ack *ack); /* before the pin is looked at again; any thread, may not block */
+	struct irq_ack *next;
+};
+
 struct irq_route {
 	bool used;
 	bool live; /* has a message and is not masked */
@@ -43,6 +50,7 @@ struct irqs {
 	struct irq_message watched[IRQ_PINS];
 	const struct irq_pin_ops *pin_ops;
 	void *pins;
+	struct irq_ack *acks;
 };
 
 /* Gives a VM local APICs that work with an I/O APIC outside of KVM; before its first vCPU. 0 or -errno. */
@@ -68,6 +76,9 @@ bool irq_send(struct irqs *irqs, const struct irq_message *message);
  * pin, are ended, and no others. Slow: it waits for interrupts on their way. 0 or -errno.
  */
 int irq_watch_eoi(struct irqs *irqs, const struct irq_message messages[IRQ_PINS]);
+
+/* Before the first vCPU runs. */
+void irq_add_ack(struct irqs *irqs, struct irq_ack *ack);
 
 /* A vCPU thread passes on what KVM told it. */
 void irq_eoi(struct irqs *irqs, uint8_t vector);

@@ -148,6 +148,12 @@ void loop_defer(struct loop *loop, struct loop_work *work)
 	loop->deferred = work;
 }
 
+void loop_gather(struct loop *loop, unsigned int count)
+{
+	if (count > loop->gather)
+		loop->gather = count;
+}
+
 static void run_deferred(struct loop *loop)
 {
 	struct loop_work *work;
@@ -182,10 +188,27 @@ static bool dispatch(struct loop *loop)
 	return any;
 }
 
+/* Submits, and waits: when too few completions have come in time, for one more only if there are none. */
+static int submit_and_wait(struct loop *loop)
+{
+	struct __kernel_timespec ts = { .tv_nsec = LOOP_GATHER_NS };
+	unsigned int count = loop->gather;
+	struct io_uring_cqe *cqe;
+
+	loop->gather = 0;
+	if (count > 1) {
+		int ret = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, count, &ts, NULL);
+
+		if (ret != -ETIME || io_uring_cq_ready(&loop->ring))
+			return ret == -ETIME ? 0 : ret;
+	}
+	return io_uring_submit_and_wait(&loop->ring, 1);
+}
+
 int loop_run(struct loop *loop)
 {
 	while (!loop->stopping) {
-		int ret = io_uring_submit_and_wait(&loop->ring, 1);
+		int ret = submit_and_wait(loop);
 
 		if (ret < 0 && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
 			return ret;

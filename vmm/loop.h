@@ -33,6 +33,7 @@ struct loop {
 	struct loop_work *_Atomic inbox; /* LIFO, reversed before running */
 	struct loop_work *deferred;	 /* loop_defer() */
 	bool stopping;
+	unsigned int gather;  /* loop_gather() */
 	uint64_t submissions; /* SQEs handed to the kernel, for statistics */
 };
 
@@ -68,6 +69,13 @@ void loop_post(struct loop *loop, struct loop_work *work);
  * them want done is done once. Loop thread only; no system call.
  */
 void loop_defer(struct loop *loop, struct loop_work *work);
+
+/*
+ * The loop's next wait is for count completions, whosever they are, or LOOP_GATHER_NS: what many of them want done is
+ * then done once. For those who have several times as many under way. Loop thread only.
+ */
+#define LOOP_GATHER_NS 100000
+void loop_gather(struct loop *loop, unsigned int count);
 
 /* One-shot timer: op->fn runs with -ETIME after ns nanoseconds (or -ECANCELED). ts must stay valid until then. */
 void loop_timer(struct loop *loop, struct loop_op *op, struct __kernel_timespec *ts, uint64_t ns);

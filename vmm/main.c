@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/ivshmem/ivshmem.h"
 #include "vmm/checkhost.h"
 #include "vmm/ctl.h"
 #include "vmm/fdt.h"
@@ -60,7 +61,7 @@ static int run(const struct config *config, uint64_t start_ns)
 		if (config->dump_dtb && machine_dump_fdt(vm, config->dump_dtb))
 			status = STATUS_HOST_FAILURE;
 		else
-			status = config->kernel ? vm_run(vm) : STATUS_OK;
+			status = config->kernel || config->firmware ? vm_run(vm) : STATUS_OK;
 		sig = vm->end_signal;
 	}
 	vm_destroy(vm);
@@ -79,6 +80,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "ctl"))
 		return ctl_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "ivshmem-server"))
+		return ivshmem_server_main(argc - 1, argv + 1);
 	if (options_parse(argc, argv, &config, err, sizeof(err))) {
 		log_line("%s", err);
 		return STATUS_HOST_FAILURE;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "devices/block/disk.h"
+#include "devices/ivshmem/ivshmem.h"
 #include "vmm/utf16.h"
 
 struct parser {
@@ -76,6 +77,18 @@ static int parse_count(const char *text, unsigned long max, unsigned long *count
 static int set_kernel(struct parser *p, const char *value)
 {
 	p->config->kernel = value;
+	return 0;
+}
+
+static int set_firmware(struct parser *p, const char *value)
+{
+	p->config->firmware = value;
+	return 0;
+}
+
+static int set_nvram(struct parser *p, const char *value)
+{
+	p->config->nvram = value;
 	return 0;
 }
 
@@ -252,6 +265,52 @@ static int set_disk(struct parser *p, const char *value)
 	return 0;
 }
 
+static int set_ivshmem(struct parser *p, const char *value)
+{
+	struct ivshmem_options options;
+	char err[512];
+
+	if (ivshmem_parse(value, &options, err, sizeof(err)))
+		return fail(p, "--ivshmem: %s", err);
+	if (p->config->nr_ivshmem == IVSHMEM_MAX)
+		return fail(p, "--ivshmem: given more than %d times", IVSHMEM_MAX);
+	p->config->ivshmem[p->config->nr_ivshmem++] = value;
+	return 0;
+}
+
+static int set_vfio_user(struct parser *p, const char *value)
+{
+	char err[512];
+
+	if (p->config->nr_vfio_user == VFIO_USER_MAX)
+		return fail(p, "--vfio-user: given more than %d times", VFIO_USER_MAX);
+	if (vfio_user_parse(value, &p->config->vfio_user[p->config->nr_vfio_user], err, sizeof(err)))
+		return fail(p, "--vfio-user: %s", err);
+	p->config->nr_vfio_user++;
+	return 0;
+}
+
+static int set_vhost_user(struct parser *p, const char *value)
+{
+	char err[512];
+
+	if (p->config->nr_vhost_user == VHOST_USER_MAX)
+		return fail(p, "--vhost-user: given more than %d times", VHOST_USER_MAX);
+	if (vhost_user_parse(value, &p->config->vhost_user[p->config->nr_vhost_user], err, sizeof(err)))
+		return fail(p, "--vhost-user: %s", err);
+	p->config->nr_vhost_user++;
+	return 0;
+}
+
+/* A server maps guest RAM, unless it is to ask for every byte. */
+static bool wants_shared_memory(const struct config *config)
+{
+	for (unsigned int i = 0; i < config->nr_vfio_user; i++)
+		if (!config->vfio_user[i].secure_dma)
+			return true;
+	return config->nr_vhost_user;
+}
+
 static int set_dump_dtb(struct parser *p, const char *value)
 {
 	p->config->dump_dtb = value;
@@ -337,6 +396,8 @@ static int set_help(struct parser *p, const char *value)
 
 static const struct option options[] = {
 	{ "kernel", "FILE", "bzImage or ELF kernel to boot", set_kernel },
+	{ "firmware", "FILE", "boot by UEFI firmware such as OVMF_CODE_4M.fd", set_firmware },
+	{ "nvram", "FILE", "where the firmware keeps its variables", set_nvram },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "cmdline", "STRING", "kernel command line; vmm adds its console when it names none", set_cmdline },
 	{ "cpus", "N", "virtual CPUs, 1 to 254 (1)", set_cpus },
@@ -350,6 +411,12 @@ static const struct option options[] = {
 	{ "trace", "GLOB[,file=PATH]", "print matching trace points; 'help' lists them", set_trace },
 	{ "kvp", "KEY=VALUE", "give the guest this item by Hyper-V's data exchange", set_kvp },
 	{ "disk", "PATH[,readonly=on][,direct=on|off][,serial=S]", "a disk, or a DVD if PATH ends in .iso", set_disk },
+	{ "ivshmem", "path=FILE,size=SIZE[,readonly=on]", "memory that others share; or socket=PATH[,vectors=N]",
+	  set_ivshmem },
+	{ "vfio-user", "socket=PATH[,timeout=MS][,secure-dma=on][,reconnect=on][,posted=off]",
+	  "a PCI device that another process serves", set_vfio_user },
+	{ "vhost-user", "socket=PATH,device=fs|blk|net|ID[,queues=N][,queue-size=N][,reconnect=on]...",
+	  "a virtio device whose back-end is another process", set_vhost_user },
 	{ "dump-dtb", "FILE", "write the machine's device tree", set_dump_dtb },
 	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", set_device },
 	{ "hyperv", "on|synic=auto|kvm|user", "be Hyper-V to the guest; who gives it the SynIC (auto)", set_hyperv },
@@ -415,13 +482,21 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 		if (config->action != ACTION_RUN)
 			return 0;
 	}
+	if (config->backing == RAM_ANON && wants_shared_memory(config))
+		config->backing = RAM_MEMFD;
 	if (config->nr_nets && !config->vmbus)
 		return fail(&p, "--net needs --vmbus");
 	if (config->nr_kvp && !config->vmbus)
 		return fail(&p, "--kvp needs --vmbus");
 	if (config->nr_disks && !config->vmbus)
 		return fail(&p, "--disk needs --vmbus");
-	if (!config->kernel && !config->dump_dtb)
+	if (config->nvram && !config->firmware)
+		return fail(&p, "--nvram needs --firmware");
+	if (config->firmware && config->boot != BOOT_AUTO)
+		return fail(&p, "--boot cannot be used with --firmware, which boots the kernel itself");
+	if (config->firmware && !config->kernel && (config->initrd || config->cmdline))
+		return fail(&p, "--%s needs --kernel", config->initrd ? "initrd" : "cmdline");
+	if (!config->kernel && !config->firmware && !config->dump_dtb)
 		return fail(&p, "--kernel FILE is missing (see --help)");
 	return 0;
 }
@@ -430,6 +505,7 @@ void options_print_help(void)
 {
 	puts("usage: vmm --kernel FILE [OPTION]...\n"
 	     "       vmm ctl PATH COMMAND [ARGUMENT]...\n"
+	     "       vmm ivshmem-server [OPTION]...\n"
 	     "Boots a Linux kernel in a virtual machine on /dev/kvm.\n");
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		char left[80];

@@ -9,7 +9,10 @@
 
 #include "arch/x86/hyperv/hyperv.h"
 #include "devices/block/disk.h"
+#include "devices/ivshmem/ivshmem.h"
 #include "devices/net/net.h"
+#include "devices/vfio-user/vfio_user.h"
+#include "devices/vhost-user/vhost_user.h"
 #include "vmm/memory.h"
 
 #define MAX_CPUS    254 /* APIC ids of one byte, 0xff being broadcast */
@@ -35,6 +38,7 @@ enum action { ACTION_RUN, ACTION_HELP, ACTION_VERSION, ACTION_CHECK_HOST, ACTION
 /* Strings point into argv. */
 struct config {
 	enum action action;
+	const char *firmware, *nvram;
 	const char *kernel, *initrd, *cmdline, *serial, *stats, *dump_dtb, *control;
 	const char *traces[MAX_TRACES];
 	unsigned int nr_traces;
@@ -44,6 +48,12 @@ struct config {
 	unsigned int nr_nets;
 	const char *disks[DISKS_MAX]; /* "PATH[,KEY=VALUE]...", checked by disk_parse() */
 	unsigned int nr_disks;
+	const char *ivshmem[IVSHMEM_MAX]; /* "KEY=VALUE...", checked by ivshmem_parse() */
+	unsigned int nr_ivshmem;
+	struct vfio_user_options vfio_user[VFIO_USER_MAX];
+	unsigned int nr_vfio_user;
+	struct vhost_user_options vhost_user[VHOST_USER_MAX];
+	unsigned int nr_vhost_user;
 	unsigned int cpus;
 	uint64_t memory; /* bytes, a multiple of 2 MiB */
 	enum ram_backing backing;

@@ -8,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/vmbus/netvsp.h"
 #include "vmm/bus.h"
 #include "vmm/log.h"
-#include "vmm/options.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -140,6 +138,14 @@ static uint64_t coalesced_writes(struct vm *vm)
 	return n;
 }
 
+int stats_add(struct vm *vm, const char *name, json_t *(*value)(void *opaque), void *opaque)
+{
+	if (vm->nr_stats == STATS_SOURCES)
+		return -ENOSPC;
+	vm->stats[vm->nr_stats++] = (struct stats_source){ .name = name, .value = value, .opaque = opaque };
+	return 0;
+}
+
 json_t *stats_object(struct vm *vm)
 {
 	json_t *root = json_object(), *time = json_object(), *devices = json_object(), *vcpus = json_array();
@@ -165,8 +171,8 @@ json_t *stats_object(struct vm *vm)
 		json_array_append_new(vcpus, vcpu_object(&vm->vcpus[i]));
 	json_object_set_new(root, "vcpus", vcpus);
 	json_object_set_new(root, "io_uring_submissions", number(vm->loop.submissions));
-	if (vm->config->nr_nets)
-		json_object_set_new(root, "net", netvsp_stats(vm));
+	for (unsigned int i = 0; i < vm->nr_stats; i++)
+		json_object_set_new(root, vm->stats[i].name, vm->stats[i].value(vm->stats[i].opaque));
 	if (stats_memory(vm, &use) == 0) {
 		json_object_set_new(root, "guest_ram_resident_kib", number(use.guest));
 		json_object_set_new(root, "memory_outside_ram_kib",

@@ -16,6 +16,17 @@ struct memory_use {
 	uint64_t peak;	/* highest resident set of the whole process less the guest RAM that is resident now */
 };
 
+/* What a device adds to the figures of the machine: a member of the object, under its name. */
+#define STATS_SOURCES 8
+struct stats_source {
+	const char *name;
+	struct json_t *(*value)(void *opaque); /* a new reference; loop thread, or when the loop has ended */
+	void *opaque;
+};
+
+/* Adds one; name, and what opaque points to, last as long as the machine. 0, or -ENOSPC. */
+int stats_add(struct vm *vm, const char *name, struct json_t *(*value)(void *opaque), void *opaque);
+
 /* Reads /proc/self/smaps and status. 0 or -errno. */
 int stats_memory(const struct vm *vm, struct memory_use *use);
 

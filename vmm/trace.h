@@ -46,7 +46,12 @@
 	X(scsi_done)                                                                                                   \
 	X(block_submit)                                                                                                \
 	X(block_done)                                                                                                  \
+	X(ivshmem_peer)                                                                                                \
+	X(ivshmem_doorbell)                                                                                            \
 	X(memslot_add)                                                                                                 \
+	X(flash_write)                                                                                                 \
+	X(fw_cfg_select)                                                                                               \
+	X(fw_cfg_dma)                                                                                                  \
 	X(memslot_del)                                                                                                 \
 	X(vm_event)                                                                                                    \
 	X(post_code)                                                                                                   \
@@ -55,7 +60,15 @@
 	X(pci_config_read)                                                                                             \
 	X(pci_config_write)                                                                                            \
 	X(pci_bar_map)                                                                                                 \
-	X(pci_bar_unmap)
+	X(pci_bar_unmap)                                                                                               \
+	X(vfio_user_send)                                                                                              \
+	X(vfio_user_recv)                                                                                              \
+	X(vfio_user_event)                                                                                             \
+	X(vhost_user_send)                                                                                             \
+	X(vhost_user_recv)                                                                                             \
+	X(vhost_user_event)                                                                                            \
+	X(virtio_status)                                                                                               \
+	X(virtio_interrupt)
 
 enum trace_id {
 #define X(name) TRACE_##name,

@@ -25,6 +25,12 @@ static int set_path(struct sockaddr_un *addr, const char *path)
 
 int unix_socket_connect(const char *path)
 {
+	return unix_socket_connect_within(path, 0);
+}
+
+int unix_socket_connect_within(const char *path, unsigned int ms)
+{
+	const struct timeval limit = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000L }; /* 0: none */
 	struct sockaddr_un addr;
 	int ret = set_path(&addr, path), fd;
 
@@ -33,6 +39,7 @@ int unix_socket_connect(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		ret = -errno;
 		close(fd);

@@ -25,4 +25,7 @@ void unix_socket_close(struct unix_socket *s);
 /* Connects to path: the descriptor, or -errno. */
 int unix_socket_connect(const char *path);
 
+/* The same, waiting no longer than ms milliseconds for a listener that is busy: -EAGAIN. */
+int unix_socket_connect_within(const char *path, unsigned int ms);
+
 #endif

@@ -12,11 +12,13 @@
 
 #include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/x86.h"
+#include "vmm/device.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
 #include "vmm/vm.h"
 
 #define KICK_SIGNAL SIGUSR1
+#define FAULTS_MAX  64 /* EFAULT so often in a row, though memory was given up: something else is wrong */
 
 /* The vCPU of this thread, for the signal handler: kvm_run.immediate_exit closes the race with entering KVM_RUN. */
 static _Thread_local struct kvm_run *own_run;
@@ -229,9 +231,21 @@ static bool park(struct vcpu *vcpu)
 	return go_on;
 }
 
+/* A peer has truncated memory that it shares with the guest: that ends a device, not the machine. */
+static bool memory_given_up(const struct vm *vm)
+{
+	bool any = false;
+
+	for (struct device *d = vm->devices; d; d = d->next)
+		if (d->class->memory_fault)
+			any |= d->class->memory_fault(d);
+	return any;
+}
+
 static void run_guest(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
+	unsigned int faults = 0;
 
 	for (;;) {
 		/* Cleared before the flag is read: a kick after that sets it again. */
@@ -249,11 +263,14 @@ static void run_guest(struct vcpu *vcpu)
 				count(&vcpu->interrupted);
 				continue;
 			}
+			if (error == EFAULT && faults++ < FAULTS_MAX && memory_given_up(vm))
+				continue;
 			log_line("vCPU %u: KVM_RUN: %s", vcpu->index, strerror(error));
 			x86_print_state(vcpu);
 			vm_exit(vm, STATUS_CRASHED);
 			continue;
 		}
+		faults = 0;
 		coalesce_drain(&vm->coalesce);
 		handle_exit(vcpu);
 	}

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/x86/firmware.h"
 #include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/x86.h"
 #include "devices/legacy/uart.h"
@@ -234,7 +235,7 @@ static int reset_machine(struct vm *vm)
 		ret = x86_reset(vm, vm->cpuid);
 	if (!ret && vm->hyperv)
 		ret = hv_reset(vm->hyperv);
-	if (!ret) {
+	if (!ret && !vm->firmware) {
 		struct x86_boot *boot = x86_boot_load(vm, true);
 
 		ret = boot ? enter(vm, boot) : -EIO;
@@ -452,7 +453,9 @@ int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
 	}
 	if (!ret && config->control)
 		ret = control_open(vm);
-	if (!ret && config->kernel) {
+	if (!ret && config->firmware)
+		ret = firmware_load(vm);
+	if (!ret && (config->kernel || config->firmware) && !vm->firmware) {
 		vm->boot = x86_boot_load(vm, true);
 		ret = vm->boot ? 0 : -EIO;
 	}
@@ -580,6 +583,7 @@ void vm_destroy(struct vm *vm)
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
 		vcpu_destroy(&vm->vcpus[i]);
 	hv_destroy(vm->hyperv);
+	firmware_free(vm->firmware);
 	free(vm->vcpus);
 	free(vm->cpuid);
 	control_destroy(vm->control);

@@ -14,16 +14,17 @@
 #include "vmm/irq.h"
 #include "vmm/loop.h"
 #include "vmm/memory.h"
+#include "vmm/stats.h"
 
 struct config;
 struct control;
 struct hv_partition;
 struct kvm_cpuid2;
-struct netvsp;
 struct pm;
 struct signalfd_siginfo;
 struct console;
 struct device;
+struct firmware;
 struct pci_bus;
 struct uart;
 struct vcpu;
@@ -58,8 +59,9 @@ struct vm {
 	struct loop loop;
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
-	struct kvm_cpuid2 *cpuid; /* what KVM supports */
-	struct x86_boot *boot;	  /* until the guest runs */
+	struct kvm_cpuid2 *cpuid;  /* what KVM supports */
+	struct x86_boot *boot;	   /* until the guest runs */
+	struct firmware *firmware; /* NULL: the kernel is entered directly */
 	struct device *devices;
 	struct console *console;
 	struct control *control; /* NULL: none */
@@ -68,7 +70,6 @@ struct vm {
 	struct pci_bus *pci;
 	struct hv_partition *hyperv; /* NULL: none */
 	struct vmbus *vmbus;	     /* NULL: the machine has none */
-	struct netvsp *nets[8];	     /* NET_CARDS_MAX; as many as --net is given, in their order */
 
 	/* vCPU threads park while stop is set; the rest is under lock. */
 	pthread_mutex_t lock;
@@ -76,6 +77,9 @@ struct vm {
 	_Atomic bool stop;
 	bool end; /* vCPU threads are to leave */
 	unsigned int parked;
+
+	struct stats_source stats[STATS_SOURCES]; /* what devices add to the figures */
+	unsigned int nr_stats;
 
 	/* The first request wins until the loop has carried it out. */
 	_Atomic int request;

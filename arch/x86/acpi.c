@@ -16,7 +16,8 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define RSDP_SPACE 64 /* the RSDP has 36 bytes; the tables follow aligned */
+#define CHIPS_BASE 0xfc000000ULL /* up to 4 GiB: serial port, I/O APIC, local APICs, flash */
+#define RSDP_SPACE 64		 /* the RSDP has 36 bytes; the tables follow aligned */
 
 static int intx_gsi(unsigned int device, unsigned int pin)
 {
@@ -57,9 +58,21 @@ static int place(struct vm *vm, const struct acpi_tables *tables)
 	return acpi_place(tables, where);
 }
 
-int x86_write_acpi(struct vm *vm, uint64_t *rsdp)
+/* The room for BARs below 4 GiB ends where VMBus has its own, or the chips of the board begin. */
+static void find_windows(struct vm *vm, struct pci_windows *w)
 {
-	const struct pci_windows *w = &vm->pci->windows;
+	const uint64_t end = vm->vmbus ? VMBUS_MMIO_BASE : CHIPS_BASE;
+	const struct pci_window room = { MMIO32_BASE, end - MMIO32_BASE };
+
+	if (vm->firmware)
+		pci_find_windows(vm->pci, &room, 1ULL << x86_address_bits(vm->cpuid), ECAM_BASE, w);
+	else
+		*w = vm->pci->windows;
+}
+
+int x86_build_acpi(struct vm *vm, struct acpi_tables *tables)
+{
+	struct pci_windows w;
 	uint32_t *apic_ids = calloc(vm->nr_vcpus, sizeof(*apic_ids));
 	struct acpi_node *nodes;
 	struct acpi_config config = {
@@ -70,29 +83,39 @@ int x86_write_acpi(struct vm *vm, uint64_t *rsdp)
 		.sci_irq = PM_GSI,
 		.reset_port = 0xcf9,
 		.reset_value = 0x06,
-		.ecam_base = ECAM_BASE,
-		.mmio32 = { w->mmio32.base, w->mmio32.size },
-		.mmio64 = { w->mmio64.base, w->mmio64.size },
 		.intx_gsi = intx_gsi,
 		.has_rtc = true,
 		.has_legacy_devices = true,
 	};
-	struct acpi_tables tables;
 	int ret = -ENOMEM;
 
+	find_windows(vm, &w);
+	config.ecam_base = w.ecam;
+	config.mmio32 = (struct acpi_range){ w.mmio32.base, w.mmio32.size };
+	config.mmio64 = (struct acpi_range){ w.mmio64.base, w.mmio64.size };
 	config.node_count = collect_nodes(vm, &nodes);
 	config.nodes = nodes;
 	if (apic_ids && nodes) {
 		for (unsigned int i = 0; i < vm->nr_vcpus; i++)
 			apic_ids[i] = vm->vcpus[i].apic_id;
-		ret = acpi_build(&tables, &config);
+		ret = acpi_build(tables, &config);
 	}
 	free(nodes);
 	free(apic_ids);
-	if (!ret) {
-		ret = place(vm, &tables);
-		acpi_free(&tables);
-	}
+	if (ret)
+		log_line("ACPI tables: %s", strerror(-ret));
+	return ret;
+}
+
+int x86_write_acpi(struct vm *vm, uint64_t *rsdp)
+{
+	struct acpi_tables tables;
+	int ret = x86_build_acpi(vm, &tables);
+
+	if (ret)
+		return ret;
+	ret = place(vm, &tables);
+	acpi_free(&tables);
 	if (ret)
 		log_line("ACPI tables: %s", strerror(-ret));
 	*rsdp = ACPI_GPA;

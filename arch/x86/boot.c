@@ -105,14 +105,21 @@ static int write_cmdline(struct x86_boot *b)
 	return 0;
 }
 
+/* A firmware that is an ELF file boots as a kernel does. */
+static const char *kernel_path(const struct config *config, const char **option)
+{
+	*option = config->firmware ? "firmware" : "kernel";
+	return config->firmware ? config->firmware : config->kernel;
+}
+
 static int open_kernel(struct x86_boot *b)
 {
-	const char *path = b->vm->config->kernel;
+	const char *option, *path = kernel_path(b->vm->config, &option);
 	char err[256];
 	int ret = loader_open(&b->image, path, err, sizeof(err));
 
 	if (ret)
-		log_line("--kernel %s: %s", path, err);
+		log_line("--%s %s: %s", option, path, err);
 	b->image_open = !ret;
 	if (!ret && b->vm->config->boot == BOOT_GUEST && b->image.kind == KERNEL_ELF64) {
 		log_line("--boot guest: %s is an ELF file, which has no decompressor of its own", path);
@@ -131,17 +138,22 @@ static int load_kernel(struct x86_boot *b, bool ram_is_zero)
 		.random = b->random.kaslr,
 		.top = b->initrd.start,
 	};
+	const char *option, *path = kernel_path(config, &option);
 	char err[256];
 	int ret = loader_load(&b->image, &b->ram, &options, &b->kernel, err, sizeof(err));
 
 	if (ret == -ENOMEM && b->initrd.start)
 		log_line("--initrd %s: is too large beside the kernel, which %s", config->initrd, err);
 	else if (ret)
-		log_line("--kernel %s: %s", config->kernel, err);
+		log_line("--%s %s: %s", option, path, err);
 	if (ret)
 		return ret;
+	if (config->firmware && (b->kernel.is_linux || !b->kernel.entry_pvh)) {
+		log_line("--firmware %s: is an ELF file, but no firmware with a PVH entry", path);
+		return -EINVAL;
+	}
 	if (b->kernel.note[0])
-		log_line("--kernel %s: %s", config->kernel, b->kernel.note);
+		log_line("--%s %s: %s", option, path, b->kernel.note);
 	if (config->boot == BOOT_HOST && b->image.kind == KERNEL_BZIMAGE && !b->kernel.unpacked) {
 		log_line("--boot host: %s cannot be unpacked here", config->kernel);
 		return -EINVAL;

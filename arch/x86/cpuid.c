@@ -35,6 +35,22 @@ static void add_l1_caches(struct kvm_cpuid2 *cpuid)
 	}
 }
 
+/*
+ * OVMF puts 64-bit BARs into the top eighth of the guest's physical addresses, and believes a small number of bits only
+ * if it is what CPUs of that vendor have. Windows, it is said, does better with few. RAM needs its half.
+ */
+static void limit_address_bits(const struct vm *vm, struct kvm_cpuid2 *cpuid)
+{
+	const unsigned int bits = x86_host_is_amd() ? 40 : 39;
+
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		if (e->function == 0x80000008 && (e->eax & 0xff) > bits && vm->config->memory <= 1ULL << (bits - 1))
+			e->eax = (e->eax & ~0xffu) | bits;
+	}
+}
+
 struct kvm_cpuid2 *x86_read_cpuid(struct vm *vm)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + MAX_ENTRIES * sizeof(cpuid->entries[0]));
@@ -50,6 +66,8 @@ struct kvm_cpuid2 *x86_read_cpuid(struct vm *vm)
 		return NULL;
 	}
 	add_l1_caches(cpuid);
+	if (vm->config->firmware)
+		limit_address_bits(vm, cpuid);
 	return cpuid;
 }
 

@@ -1,70 +1,58 @@
 /* SPDX-License-Identifier: MIT */
+/* --disk, parsed; opens nothing. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "devices/block/disk.h"
+#include "vmm/keyval.h"
+
+#define AT(member) offsetof(struct disk_options, member)
 
 /* A serial number is shown by the guest's tools: printable ASCII (SPC-4 4.3.1), and no space at its ends. */
-static bool is_serial(const char *text)
+static int set_serial(void *options, const char *value)
 {
-	size_t length = strlen(text);
+	struct disk_options *o = options;
+	size_t length = strlen(value);
 
-	if (!length || length > DISK_SERIAL_MAX || text[0] == ' ' || text[length - 1] == ' ')
-		return false;
+	if (!length || length > DISK_SERIAL_MAX || value[0] == ' ' || value[length - 1] == ' ')
+		return -EINVAL;
 	for (size_t i = 0; i < length; i++)
-		if (text[i] < ' ' || text[i] > '~')
-			return false;
-	return true;
+		if (value[i] < ' ' || value[i] > '~')
+			return -EINVAL;
+	memcpy(o->serial, value, length + 1);
+	return 0;
 }
 
-/* A sentence, or NULL. */
-static const char *set_key(struct disk_options *options, const char *key)
+static int set_direct(void *options, const char *value)
 {
-	if (!strcmp(key, "readonly=on") || !strcmp(key, "readonly=off")) {
-		options->readonly = !strcmp(key, "readonly=on");
-	} else if (!strcmp(key, "direct=on") || !strcmp(key, "direct=off")) {
-		options->direct = !strcmp(key, "direct=on") ? BLOCK_DIRECT_ON : BLOCK_DIRECT_OFF;
-	} else if (!strncmp(key, "serial=", 7)) {
-		if (!is_serial(key + 7))
-			return "must be 1 to 64 printable characters";
-		snprintf(options->serial, sizeof(options->serial), "%s", key + 7);
-	} else {
-		return "is not readonly=on|off, direct=on|off or serial=TEXT";
-	}
-	return NULL;
+	struct disk_options *o = options;
+
+	o->direct = !strcmp(value, "on") ? BLOCK_DIRECT_ON : BLOCK_DIRECT_OFF;
+	return strcmp(value, "on") != 0 && strcmp(value, "off") != 0 ? -EINVAL : 0;
 }
 
-static int fail(char *err, size_t errlen, const char *what, const char *why)
-{
-	snprintf(err, errlen, "'%.100s' %s", what, why);
-	return -EINVAL;
-}
+static const struct keyval_key keys[] = {
+	{ "readonly", KEYVAL_SWITCH, .offset = AT(readonly) },
+	{ "direct", KEYVAL_OTHER, .set = set_direct, .form = "on or off" },
+	{ "serial", KEYVAL_OTHER, .set = set_serial, .form = "1 to 64 printable characters" },
+};
 
 int disk_parse(const char *text, struct disk_options *options, char *err, size_t errlen)
 {
-	size_t length = strcspn(text, ","), serial = 0;
+	size_t length = strcspn(text, ",");
+	uint32_t seen;
+	int ret = 0;
 
 	memset(options, 0, sizeof(*options));
 	if (!length || length >= sizeof(options->path))
-		return fail(err, errlen, text, length ? "is too long a path" : "has no path");
+		return keyval_fail(err, errlen, "'%.100s' %s", text, length ? "is too long a path" : "has no path");
 	memcpy(options->path, text, length);
 	options->dvd = length >= 4 && !strcasecmp(options->path + length - 4, ".iso");
-	for (text += length; *text; text += length) {
-		char key[8 + DISK_SERIAL_MAX + 2];
-		const char *wrong;
-
-		text++;
-		length = strcspn(text, ",");
-		if (snprintf(key, sizeof(key), "%.*s", (int)(length < sizeof(key) ? length : sizeof(key)), text) >=
-		    (int)sizeof(key))
-			return fail(err, errlen, key, "is too long");
-		serial += !strncmp(key, "serial=", 7);
-		wrong = serial > 1 ? "is a second serial number" : set_key(options, key);
-		if (wrong)
-			return fail(err, errlen, key, wrong);
-	}
+	if (text[length])
+		ret = keyval_parse(text + length + 1, keys, sizeof(keys) / sizeof(keys[0]), options, &seen, err,
+				   errlen);
 	options->readonly |= options->dvd;
-	return 0;
+	return ret;
 }

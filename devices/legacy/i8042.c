@@ -2,7 +2,8 @@
 /*
  * The three PC ports that reset. There is no keyboard controller behind them (the FADT says so): its status
  * reads 0, "nothing to read and ready for a command", so that a guest's reset routine, which waits for the
- * latter, goes straight on; everything but the reset command is ignored. No state, hence no lock.
+ * latter, goes straight on; everything but the reset command is ignored. Firmware looks for a keyboard, and sees by all
+ * ones that there is none. No state, hence no lock.
  */
 #include "devices/legacy/i8042.h"
 
@@ -27,12 +28,13 @@ struct i8042 {
 	struct region data, command, control;
 };
 
-static uint64_t read_zero(void *opaque, uint64_t offset, unsigned int size)
+static uint64_t read_data(void *opaque, uint64_t offset, unsigned int size)
 {
-	(void)opaque;
+	const struct i8042 *i8042 = opaque;
+
 	(void)offset;
 	(void)size;
-	return 0;
+	return i8042->dev.vm->firmware ? UINT64_MAX : 0;
 }
 
 static void write_command(void *opaque, uint64_t offset, unsigned int size, uint64_t value)
@@ -63,8 +65,8 @@ static void write_control(void *opaque, uint64_t offset, unsigned int size, uint
 		vm_reset(i8042->dev.vm);
 }
 
-static const struct io_ops data_ops = { .read = read_zero };
-static const struct io_ops command_ops = { .read = read_zero, .write = write_command };
+static const struct io_ops data_ops = { .read = read_data };
+static const struct io_ops command_ops = { .read = read_data, .write = write_command };
 static const struct io_ops control_ops = { .read = read_control, .write = write_control };
 
 static void i8042_destroy(struct device *dev)

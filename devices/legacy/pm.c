@@ -25,11 +25,14 @@
 #include "vmm/irq.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
+#include "vmm/options.h"
 #include "vmm/vm.h"
 
 #define TIMER_HZ 3579545ULL
 #define NSEC	 1000000000ULL
 #define TOP_BIT	 31
+
+#define CLOUD_HV_SHUTDOWN 0x34
 
 enum { /* PM1_STS and PM1_EN (4.8.3.1) */
        PM1_TIMER = 1 << 0,
@@ -187,10 +190,26 @@ static void write_byte(struct pm *pm, unsigned int at, uint8_t byte)
 	}
 }
 
+/*
+ * edk2's CloudHv build, an ELF file, takes PM1_STS for a register of another machine: its byte 0x34 is SLP_EN and S5's
+ * type there. No OS writes half of PM1_STS.
+ */
+static bool is_cloud_hv_shutdown(const struct pm *pm, uint64_t offset, unsigned int size, uint64_t value)
+{
+	const struct vm *vm = pm->dev.vm;
+
+	return offset == 0 && size == 1 && (uint8_t)value == CLOUD_HV_SHUTDOWN && vm->config->firmware && !vm->firmware;
+}
+
 static void port_write(void *opaque, uint64_t offset, unsigned int size, uint64_t value)
 {
 	struct pm *pm = opaque;
 	bool timer_wanted;
+
+	if (is_cloud_hv_shutdown(pm, offset, size, value)) {
+		vm_poweroff(pm->dev.vm);
+		return;
+	}
 
 	pthread_mutex_lock(&pm->lock);
 	update(pm);

@@ -6,21 +6,21 @@
 #include "devices/net/net.h"
 #include "vmm/loop.h"
 
-/* A descriptor that is polled. */
+/* A descriptor that is polled, from the loop's first turn on until net_port_gone(). */
 struct net_port {
 	struct net_backend *net;
 	struct loop *loop;
 	unsigned int queue;
 	int fd;
-	bool listening, again, wants_room, ended;
+	bool polling, again, wants_room, ended;
 	struct loop_op poll_op, again_op, room_op;
+	struct loop_work start;
 };
 
 void net_port_init(struct net_port *port, struct net_backend *net, struct loop *loop, unsigned int queue, int fd);
-void net_port_listen(struct net_port *port);
 void net_port_again(struct net_port *port);
 void net_port_want_room(struct net_port *port);
-/* Tells the device, once, that the other end is no more. */
+/* Nothing is done with this port any more. The first of a back-end tells the log and the device. */
 void net_port_gone(struct net_port *port);
 
 /* Back-ends; each tells the cause of a failure in one line and returns NULL. A socket's descriptor is taken over. */

@@ -79,8 +79,6 @@ struct net_ops {
 	/* The first n of count frames have arrived; less than count: there are no more now. */
 	unsigned int (*receive)(struct net_backend *net, unsigned int queue, struct net_frame *frames,
 				unsigned int count);
-	/* calls readable() from now on whenever there may be frames. Idempotent. */
-	void (*listen)(struct net_backend *net, unsigned int queue);
 	/* readable() is to be called once more, after others had a turn. */
 	void (*again)(struct net_backend *net, unsigned int queue);
 	/* writable() is to be called when there is room. NULL: is never full. */
@@ -89,6 +87,8 @@ struct net_ops {
 	int (*set_offload)(struct net_backend *net, unsigned int offload);
 	/* The guest uses so many queues; NULL: there is one. */
 	int (*set_queues)(struct net_backend *net, unsigned int count);
+	/* What has become of the other end, for the log. */
+	void (*explain)(struct net_backend *net, char *text, size_t size);
 	void (*destroy)(struct net_backend *net);
 };
 
@@ -97,8 +97,13 @@ struct net_backend {
 	bool headers;	     /* a struct net_header before each frame, and so checksum and segmentation offload */
 	unsigned int queues; /* that it has itself; it keeps a flow on one of them */
 	unsigned int mtu;
+	char name[40]; /* net_describe() */
+	bool ended;    /* gone() was called */
 
-	/* The device's. gone(): the other end is no more; nothing comes and goes any more. */
+	/*
+	 * The device's, called by the loop. readable(): there may be frames. gone(): the other end is no more, which
+	 * the log says; nothing comes and goes from now on.
+	 */
 	void *opaque;
 	void (*readable)(void *opaque, unsigned int queue);
 	void (*writable)(void *opaque, unsigned int queue);

@@ -43,7 +43,7 @@ static struct net_backend *open_fd(struct loop *loop, const struct net_options *
 	return net ? net : fail(options, strerror(ENOMEM));
 }
 
-struct net_backend *net_open(struct loop *loop, const struct net_options *options)
+static struct net_backend *open_kind(struct loop *loop, const struct net_options *options)
 {
 	switch (options->kind) {
 	case NET_TAP:
@@ -53,4 +53,13 @@ struct net_backend *net_open(struct loop *loop, const struct net_options *option
 	default:
 		return passt_open(loop, options);
 	}
+}
+
+struct net_backend *net_open(struct loop *loop, const struct net_options *options)
+{
+	struct net_backend *net = open_kind(loop, options);
+
+	if (net)
+		net_describe(options, net->name, sizeof(net->name));
+	return net;
 }

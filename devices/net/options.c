@@ -2,171 +2,96 @@
 /* --net, parsed; opens nothing. */
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "devices/net/net.h"
+#include "vmm/keyval.h"
 
-struct parser {
-	struct net_options *options;
-	char *err;
-	size_t errlen;
-};
+#define FD_MAX	   (1u << 20)
+#define AT(member) offsetof(struct net_options, member)
 
-static int fail(const struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static int fail(const struct parser *p, const char *fmt, ...)
+static int set_mac(void *options, const char *value)
 {
-	va_list ap;
+	struct net_options *o = options;
 
-	va_start(ap, fmt);
-	vsnprintf(p->err, p->errlen, fmt, ap);
-	va_end(ap);
-	return -EINVAL;
+	o->has_mac = true;
+	return keyval_mac(value, o->mac);
 }
 
-/* A decimal number up to max that ends at *end or at the string's end. */
-static int number(const char *text, unsigned long max, unsigned long *value, const char **end)
+/* A port that ends at *end. */
+static bool port(const char *text, uint16_t *value, const char **end)
 {
 	char *behind;
+	unsigned long n;
 
 	if (!isdigit((unsigned char)text[0]))
-		return -EINVAL;
-	errno = 0;
-	*value = strtoul(text, &behind, 10);
-	if (end)
-		*end = behind;
-	return errno || *value > max || (!end && *behind) ? -EINVAL : 0;
+		return false;
+	n = strtoul(text, &behind, 10);
+	*end = behind;
+	*value = (uint16_t)n;
+	return n > 0 && n <= UINT16_MAX;
 }
 
-static int set_tap(const struct parser *p, const char *value)
+static int set_forward(void *options, const char *value)
 {
-	size_t length = strlen(value);
-
-	if (!length || length >= sizeof(p->options->tap) || strpbrk(value, "/ %"))
-		return fail(p, "tap=%s is not a name for an interface", value);
-	memcpy(p->options->tap, value, length + 1);
-	return 0;
-}
-
-static int set_fd(const struct parser *p, const char *value)
-{
-	unsigned long n;
-
-	if (number(value, 1 << 20, &n, NULL))
-		return fail(p, "fd=%s is not the number of a descriptor", value);
-	p->options->fd = (int)n;
-	return 0;
-}
-
-static int set_mac(const struct parser *p, const char *value)
-{
-	unsigned int b[6];
-	char rest;
-
-	if (strlen(value) != 17 ||
-	    sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &rest) != 6)
-		return fail(p, "mac=%s is not an address such as 02:11:22:33:44:55", value);
-	for (int i = 0; i < 6; i++)
-		p->options->mac[i] = (uint8_t)b[i];
-	if (b[0] & 1 || !(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
-		return fail(p, "mac=%s is not the address of one card", value);
-	p->options->has_mac = true;
-	return 0;
-}
-
-static int set_queues(const struct parser *p, const char *value)
-{
-	unsigned long n;
-
-	if (number(value, NET_QUEUES_MAX, &n, NULL) || !n)
-		return fail(p, "queues=%s must be from 1 to %d", value, NET_QUEUES_MAX);
-	p->options->queues = (unsigned int)n;
-	return 0;
-}
-
-static int set_mtu(const struct parser *p, const char *value)
-{
-	unsigned long n;
-
-	if (number(value, NET_MTU_MAX, &n, NULL) || n < NET_MTU_MIN)
-		return fail(p, "mtu=%s must be from %d to %d", value, NET_MTU_MIN, NET_MTU_MAX);
-	p->options->mtu = (unsigned int)n;
-	return 0;
-}
-
-static int set_forward(const struct parser *p, const char *value)
-{
-	struct net_forward *forward = &p->options->forwards[p->options->nr_forwards];
-	unsigned long host, guest;
+	struct net_options *o = options;
+	struct net_forward forward = { .udp = value[0] == 'u' };
 	const char *rest;
 
-	if (p->options->nr_forwards == NET_FORWARDS_MAX)
-		return fail(p, "hostfwd= is given more than %d times", NET_FORWARDS_MAX);
-	if ((strncmp(value, "tcp:", 4) != 0 && strncmp(value, "udp:", 4) != 0) ||
-	    number(value + 4, 65535, &host, &rest) || *rest != '-' || number(rest + 1, 65535, &guest, NULL) || !host ||
-	    !guest)
-		return fail(p, "hostfwd=%s is not tcp:HOSTPORT-GUESTPORT or udp:HOSTPORT-GUESTPORT", value);
-	*forward = (struct net_forward){ (uint16_t)host, (uint16_t)guest, value[0] == 'u' };
-	p->options->nr_forwards++;
+	if (o->nr_forwards == NET_FORWARDS_MAX || (strncmp(value, "tcp:", 4) != 0 && strncmp(value, "udp:", 4) != 0) ||
+	    !port(value + 4, &forward.host, &rest) || *rest != '-' || !port(rest + 1, &forward.guest, &rest) || *rest)
+		return -EINVAL;
+	o->forwards[o->nr_forwards++] = forward;
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	int (*set)(const struct parser *p, const char *value);
-} keys[] = {
-	{ "mac", set_mac },
-	{ "queues", set_queues },
-	{ "mtu", set_mtu },
-	{ "hostfwd", set_forward },
+static const struct keyval_key keys[] = {
+	{ "mac", KEYVAL_OTHER, .set = set_mac, .form = "the address of one card, such as 02:11:22:33:44:55" },
+	{ "queues", KEYVAL_NUMBER, .offset = AT(queues), .min = 1, .max = NET_QUEUES_MAX },
+	{ "mtu", KEYVAL_NUMBER, .offset = AT(mtu), .min = NET_MTU_MIN, .max = NET_MTU_MAX },
+	{ "hostfwd", KEYVAL_OTHER, .set = set_forward, .repeats = true,
+	  .form = "tcp:HOSTPORT-GUESTPORT or udp:HOSTPORT-GUESTPORT, at most 16 times" },
 };
 
-static int set_key(const struct parser *p, char *text)
+static int set_kind(struct net_options *o, const char *text, size_t length, char *err, size_t errlen)
 {
-	char *equals = strchr(text, '=');
+	char value[KEYVAL_TEXT_MAX];
+	unsigned int n;
 
-	if (equals)
-		*equals = '\0';
-	for (size_t i = 0; equals && i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (!strcmp(text, keys[i].name))
-			return keys[i].set(p, equals + 1);
-	return fail(p, "'%s' is not mac=, queues=, mtu= or hostfwd=", text);
-}
-
-static int set_kind(const struct parser *p, const char *text)
-{
-	if (!strncmp(text, "tap=", 4)) {
-		p->options->kind = NET_TAP;
-		return set_tap(p, text + 4);
+	snprintf(value, sizeof(value), "%.*s", (int)length, text);
+	if (!strcmp(value, "user")) {
+		o->kind = NET_USER;
+	} else if (!strncmp(value, "tap=", 4)) {
+		o->kind = NET_TAP;
+		if (length == 4 || length - 4 >= sizeof(o->tap) || strpbrk(value + 4, "/ %"))
+			return keyval_fail(err, errlen, "%s is not a name for an interface", value);
+		memcpy(o->tap, value + 4, length - 3);
+	} else if (!strncmp(value, "fd=", 3)) {
+		o->kind = NET_FD;
+		if (keyval_number(value + 3, 0, FD_MAX, &n))
+			return keyval_fail(err, errlen, "%s is not the number of a descriptor", value);
+		o->fd = (int)n;
+	} else {
+		return keyval_fail(err, errlen, "must begin with tap=NAME, fd=N or user");
 	}
-	if (!strncmp(text, "fd=", 3)) {
-		p->options->kind = NET_FD;
-		return set_fd(p, text + 3);
-	}
-	if (!strcmp(text, "user")) {
-		p->options->kind = NET_USER;
-		return 0;
-	}
-	return fail(p, "must begin with tap=NAME, fd=N or user");
+	return 0;
 }
 
 int net_parse(const char *text, struct net_options *options, char *err, size_t errlen)
 {
-	const struct parser p = { .options = options, .err = err, .errlen = errlen };
-	char buffer[1024], *rest = buffer;
+	size_t length = strcspn(text, ",");
+	uint32_t seen;
 	int ret;
 
 	*options = (struct net_options){ .fd = -1, .queues = 1 };
-	if (snprintf(buffer, sizeof(buffer), "%s", text) >= (int)sizeof(buffer))
-		return fail(&p, "is too long");
-	ret = set_kind(&p, strsep(&rest, ","));
-	while (rest && !ret)
-		ret = set_key(&p, strsep(&rest, ","));
+	ret = set_kind(options, text, length, err, errlen);
+	if (!ret && text[length])
+		ret = keyval_parse(text + length + 1, keys, sizeof(keys) / sizeof(keys[0]), options, &seen, err,
+				   errlen);
 	if (!ret && options->nr_forwards && options->kind != NET_USER)
-		return fail(&p, "hostfwd= is only for user");
+		return keyval_fail(err, errlen, "hostfwd= is only for user");
 	return ret;
 }
 

@@ -81,11 +81,33 @@ static uint16_t fold(uint64_t sum)
 	return (uint16_t)sum;
 }
 
+#define SUM_BLOCK 128u
+
+/*
+ * Whole blocks of bytes, added to sum with the carry taken around. A frame of 64 KiB is summed for each such frame from
+ * the network: one instruction a word, which no compiler makes of C, is a quarter of the loop below.
+ */
+static uint64_t sum_blocks(const uint8_t *bytes, size_t blocks, uint64_t sum)
+{
+	for (; blocks; blocks--, bytes += SUM_BLOCK)
+		__asm__("addq (%[at]), %[sum]\n\t"
+			".irp offset, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120\n\t"
+			"adcq \\offset(%[at]), %[sum]\n\t"
+			".endr\n\t"
+			"adcq $0, %[sum]"
+			: [sum] "+r"(sum)
+			: [at] "r"(bytes), "m"(*(const uint8_t(*)[SUM_BLOCK])bytes)
+			: "cc");
+	return sum;
+}
+
 /* In the machine's order of bytes: the sum does not mind, if the result is swapped. */
 static uint16_t sum_piece(const uint8_t *bytes, size_t size)
 {
-	uint64_t sum = 0, carry = 0;
+	uint64_t sum = sum_blocks(bytes, size / SUM_BLOCK, 0), carry = 0;
 
+	bytes += size / SUM_BLOCK * SUM_BLOCK;
+	size %= SUM_BLOCK;
 	while (size >= 8) {
 		uint64_t word;
 

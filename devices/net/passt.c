@@ -23,7 +23,8 @@
 
 struct passt {
 	struct net_backend *socket;
-	pid_t pid;
+	pid_t pid;  /* -1: has ended */
+	int errors; /* what it has to complain of; kept from the console, and read when it has ended */
 	void (*destroy_socket)(struct net_backend *net);
 	struct net_ops ops;
 };
@@ -36,7 +37,7 @@ static char *forward_text(const struct net_forward *forward)
 	return asprintf(&text, "%u:%u", forward->host, forward->guest) < 0 ? NULL : text;
 }
 
-static int spawn(const struct net_options *options, int fd, pid_t *pid)
+static int spawn(const struct net_options *options, int fd, int errors, pid_t *pid)
 {
 	char *argv[ARGS_MAX + 1], mtu[16];
 	posix_spawn_file_actions_t actions;
@@ -64,6 +65,8 @@ static int spawn(const struct net_options *options, int fd, pid_t *pid)
 
 	sigemptyset(&none);
 	posix_spawn_file_actions_init(&actions);
+	/* Its complaints first: their descriptor may be PEER_FD. */
+	posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, fd, PEER_FD);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
@@ -77,45 +80,114 @@ static int spawn(const struct net_options *options, int fd, pid_t *pid)
 	return ret;
 }
 
+static struct passt *of(struct net_backend *net)
+{
+	return (struct passt *)((char *)net->ops - offsetof(struct passt, ops));
+}
+
+/* Its wait status. */
+static int end_process(struct passt *p, int signal)
+{
+	int status = 0;
+
+	kill(p->pid, signal);
+	while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	p->pid = -1;
+	return status;
+}
+
 static void passt_destroy(struct net_backend *net)
 {
-	struct passt *p = (struct passt *)((char *)net->ops - offsetof(struct passt, ops));
+	struct passt *p = of(net);
 
 	p->destroy_socket(net); /* which is what ends it */
-	kill(p->pid, SIGTERM);
-	while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	if (p->pid > 0)
+		end_process(p, SIGTERM);
+	close(p->errors);
 	free(p);
+}
+
+/* The last line of its complaints; size is small. That it has no system log to write to here is none. */
+static void last_complaint(int fd, char *text, size_t size)
+{
+	char said[4096], *rest = said;
+	const char *line;
+	ssize_t more = 1;
+	size_t n = 0;
+
+	/* The end matters, and what it is the end of: a pipe that was filled holds 64 KiB. */
+	for (unsigned int i = 0; i < 64 && more > 0; i++) {
+		size_t kept = n < size ? n : size;
+
+		memmove(said, said + n - kept, kept);
+		more = read(fd, said + kept, sizeof(said) - 1 - kept);
+		n = kept + (more > 0 ? (size_t)more : 0);
+	}
+	said[n] = '\0';
+	snprintf(text, size, "it gives no reason");
+	while ((line = strsep(&rest, "\n")))
+		if (*line && strncmp(line, "Failed to send ", 15) != 0)
+			snprintf(text, size, "%s", line);
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 127)
+			*c = '?';
+}
+
+static void passt_explain(struct net_backend *net, char *text, size_t size)
+{
+	struct passt *p = of(net);
+	char complaint[200];
+	int status;
+
+	/* Its end of the socket is closed: it is ending, or good for nothing any more. */
+	status = end_process(p, SIGKILL);
+	if (WIFSIGNALED(status)) {
+		snprintf(text, size, "passt was ended by signal %d", WTERMSIG(status));
+	} else if (WEXITSTATUS(status) == 0) {
+		snprintf(text, size, "passt has ended");
+	} else {
+		last_complaint(p->errors, complaint, sizeof(complaint));
+		snprintf(text, size, "passt has ended with status %d: %s", WEXITSTATUS(status), complaint);
+	}
 }
 
 struct net_backend *passt_open(struct loop *loop, const struct net_options *options)
 {
 	struct passt *p = calloc(1, sizeof(*p));
-	int fds[2] = { -1, -1 }, ret = p ? 0 : -ENOMEM;
+	int fds[2] = { -1, -1 }, errors[2] = { -1, -1 }, ret = p ? 0 : -ENOMEM;
 
 	if (!ret && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		ret = -errno;
 	/* Descriptor PEER_FD itself would keep its close-on-exec flag in a dup2() onto itself. */
 	if (!ret && fds[1] == PEER_FD)
 		ret = fcntl(fds[1], F_SETFD, 0) < 0 ? -errno : 0;
+	/* Nobody reads it meanwhile, so a full pipe must not hold it up. */
+	if (!ret && pipe2(errors, O_CLOEXEC | O_NONBLOCK) < 0)
+		ret = -errno;
 	if (!ret)
-		ret = spawn(options, fds[1], &p->pid);
+		ret = spawn(options, fds[1], errors[1], &p->pid);
 	if (fds[1] >= 0)
 		close(fds[1]);
+	if (errors[1] >= 0)
+		close(errors[1]);
 	if (!ret) {
+		p->errors = errors[0];
 		p->socket = socket_open(loop, fds[0], true, options->mtu);
 		fds[0] = -1; /* taken over */
 		if (p->socket) {
 			p->ops = *p->socket->ops;
 			p->destroy_socket = p->ops.destroy;
 			p->ops.destroy = passt_destroy;
+			p->ops.explain = passt_explain;
 			p->socket->ops = &p->ops;
 			return p->socket;
 		}
 		ret = -ENOMEM;
-		kill(p->pid, SIGTERM);
-		waitpid(p->pid, NULL, 0);
+		end_process(p, SIGTERM);
 	}
+	if (errors[0] >= 0)
+		close(errors[0]);
 	if (fds[0] >= 0)
 		close(fds[0]);
 	log_line("--net user: passt: %s%s", strerror(-ret), ret == -ENOENT ? ": install the package passt" : "");

@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include "devices/net/internal.h"
+#include "vmm/log.h"
 
 #define from_op(op, member) ((struct net_port *)((char *)(op)-offsetof(struct net_port, member)))
 
@@ -20,7 +21,7 @@ static void polled(struct loop_op *op, int res, uint32_t cqe_flags)
 	struct net_port *port = from_op(op, poll_op);
 
 	if (res < 0 || port->ended) {
-		port->listening = cqe_flags & IORING_CQE_F_MORE;
+		port->polling = cqe_flags & IORING_CQE_F_MORE;
 		return;
 	}
 	/* The kernel ends it when the completion queue is full, and may do so at other times. */
@@ -51,20 +52,25 @@ static void has_room(struct loop_op *op, int res, uint32_t cqe_flags)
 		port->net->writable(port->net->opaque, port->queue);
 }
 
+/* Listening to anything is also what tells of the end: a deleted tap wakes its readers, and nobody else. */
+static void start(struct loop_work *work)
+{
+	struct net_port *port = from_op(work, start);
+
+	if (port->ended)
+		return;
+	port->polling = true;
+	arm(port);
+}
+
 void net_port_init(struct net_port *port, struct net_backend *net, struct loop *loop, unsigned int queue, int fd)
 {
 	*port = (struct net_port){ .net = net, .loop = loop, .queue = queue, .fd = fd };
 	port->poll_op.fn = polled;
 	port->again_op.fn = once_more;
 	port->room_op.fn = has_room;
-}
-
-void net_port_listen(struct net_port *port)
-{
-	if (port->listening || port->ended)
-		return;
-	port->listening = true;
-	arm(port);
+	port->start.fn = start;
+	loop_post(loop, &port->start);
 }
 
 /* An operation that completes at once goes behind the completions that are there already. */
@@ -86,11 +92,19 @@ void net_port_want_room(struct net_port *port)
 
 void net_port_gone(struct net_port *port)
 {
+	struct net_backend *net = port->net;
+	char why[256];
+
 	if (port->ended)
 		return;
 	port->ended = true;
 	/* A poll would go on telling of the end. */
-	if (port->listening)
+	if (port->polling)
 		loop_cancel(port->loop, &port->poll_op);
-	port->net->gone(port->net->opaque);
+	if (net->ended)
+		return;
+	net->ended = true;
+	net->ops->explain(net, why, sizeof(why));
+	log_line("--net %s: %s; the guest's link is down", net->name, why);
+	net->gone(net->opaque);
 }

@@ -6,6 +6,8 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -127,6 +129,14 @@ static unsigned int sock_send(struct net_backend *net, unsigned int queue, struc
 	return count;
 }
 
+/* No bytes are an empty datagram, or the end. */
+static bool has_hung_up(const struct sock *s)
+{
+	struct pollfd pollfd = { .fd = s->port.fd };
+
+	return poll(&pollfd, 1, 0) > 0 && (pollfd.revents & POLLHUP);
+}
+
 static bool receive_datagram(struct sock *s, struct net_frame *frame)
 {
 	struct msghdr message = { .msg_iov = frame->iov, .msg_iovlen = frame->count };
@@ -135,9 +145,8 @@ static bool receive_datagram(struct sock *s, struct net_frame *frame)
 	frame->result = n < 0 ? -errno : message.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
 	if (frame->result == -ECONNREFUSED) /* of an earlier datagram of ours */
 		return true;
-	if (n < 0 && is_gone(frame->result))
+	if ((n < 0 && is_gone(frame->result)) || (n == 0 && has_hung_up(s)))
 		net_port_gone(&s->port);
-	/* A peer that has closed its end of a socket pair; an empty datagram is no frame either. */
 	return n > 0 || frame->result == -EMSGSIZE;
 }
 
@@ -214,12 +223,6 @@ static unsigned int sock_receive(struct net_backend *net, unsigned int queue, st
 	return n;
 }
 
-static void sock_listen(struct net_backend *net, unsigned int queue)
-{
-	(void)queue;
-	net_port_listen(&of(net)->port);
-}
-
 static void sock_again(struct net_backend *net, unsigned int queue)
 {
 	(void)queue;
@@ -242,12 +245,18 @@ static void sock_destroy(struct net_backend *net)
 	free(s);
 }
 
+static void sock_explain(struct net_backend *net, char *text, size_t size)
+{
+	(void)net;
+	snprintf(text, size, "the other end has closed");
+}
+
 static const struct net_ops sock_ops = {
 	.send = sock_send,
 	.receive = sock_receive,
-	.listen = sock_listen,
 	.again = sock_again,
 	.want_room = sock_want_room,
+	.explain = sock_explain,
 	.destroy = sock_destroy,
 };
 

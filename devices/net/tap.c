@@ -84,13 +84,26 @@ static unsigned int tap_send(struct net_backend *net, unsigned int queue, struct
 	return count;
 }
 
+/* The interface was deleted. */
+static void tap_gone(struct tap *tap)
+{
+	for (unsigned int i = 0; i < tap->count; i++)
+		net_port_gone(&tap->port[i]);
+}
+
+static void tap_explain(struct net_backend *net, char *text, size_t size)
+{
+	(void)net;
+	snprintf(text, size, "the interface was deleted");
+}
+
 static bool receive_one(struct tap *tap, unsigned int queue, struct net_frame *frame)
 {
 	frame->result = readv(tap->port[queue].fd, frame->iov, (int)frame->count);
 	if (frame->result < 0)
 		frame->result = -errno;
-	if (frame->result == -EBADFD) /* the interface was deleted */
-		net_port_gone(&tap->port[0]);
+	if (frame->result == -EBADFD)
+		tap_gone(tap);
 	return frame->result != -EAGAIN && frame->result != -EBADFD;
 }
 
@@ -135,11 +148,6 @@ static unsigned int tap_receive(struct net_backend *net, unsigned int queue, str
 	while (n < count && receive_one(tap, queue, &frames[n]))
 		n++;
 	return n;
-}
-
-static void tap_listen(struct net_backend *net, unsigned int queue)
-{
-	net_port_listen(&of(net)->port[queue]);
 }
 
 static void tap_again(struct net_backend *net, unsigned int queue)
@@ -194,10 +202,10 @@ static void tap_destroy(struct net_backend *net)
 static const struct net_ops tap_ops = {
 	.send = tap_send,
 	.receive = tap_receive,
-	.listen = tap_listen,
 	.again = tap_again,
 	.set_offload = tap_set_offload,
 	.set_queues = tap_set_queues,
+	.explain = tap_explain,
 	.destroy = tap_destroy,
 };
 

@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "devices/pci/internal.h"
+#include "devices/pci/msi.h"
+#include "devices/pci/msix.h"
 #include "vmm/trace.h"
 #include "vmm/vm.h"
 
@@ -45,7 +47,9 @@ static uint64_t bar_read(void *opaque, uint64_t offset, unsigned int size)
 	struct pci_bar_segment *s = find_segment(opaque, offset, size);
 	uint64_t value = 0;
 
-	if (s && s->host) {
+	if (atomic_load_explicit(&((struct pci_bar *)opaque)->fn->gone, memory_order_relaxed))
+		return UINT64_MAX;
+	if (s && s->host && !s->ops) {
 		memcpy(&value, s->host + (offset - s->offset), size);
 		return value;
 	}
@@ -56,11 +60,11 @@ static void bar_write(void *opaque, uint64_t offset, unsigned int size, uint64_t
 {
 	struct pci_bar_segment *s = find_segment(opaque, offset, size);
 
-	if (!s)
+	if (!s || atomic_load_explicit(&((struct pci_bar *)opaque)->fn->gone, memory_order_relaxed))
 		return;
-	if (s->host && !s->readonly)
+	if (s->host && !s->ops && !s->readonly)
 		memcpy(s->host + (offset - s->offset), &value, size);
-	else if (!s->host && s->ops->write)
+	else if (s->ops && s->ops->write)
 		s->ops->write(s->opaque, offset - s->offset, size, value);
 }
 
@@ -101,15 +105,44 @@ static uint64_t wanted_address(const struct pci_bar *bar)
 	return address;
 }
 
+static void drop_memslot(struct pci_bar *bar, struct pci_bar_segment *s)
+{
+	if (s->slot < 0)
+		return;
+	memslot_del(&bar->fn->bus->vm->memory, s->slot);
+	s->slot = -1;
+}
+
 static void drop_memslots(struct pci_bar *bar)
 {
+	for (unsigned int i = 0; i < bar->nr_segments; i++)
+		drop_memslot(bar, &bar->segments[i]);
+}
+
+void pci_bar_lose(struct pci_function *fn, unsigned int index)
+{
+	struct pci_bar *bar = &fn->bars[index];
+
 	for (unsigned int i = 0; i < bar->nr_segments; i++) {
 		struct pci_bar_segment *s = &bar->segments[i];
-		if (s->slot < 0)
+		if (!s->host || !s->ops)
 			continue;
-		memslot_del(&bar->fn->bus->vm->memory, s->slot);
-		s->slot = -1;
+		drop_memslot(bar, s);
+		s->lost = true;
 	}
+}
+
+static bool wants_memslot(const struct pci_bar *bar, const struct pci_bar_segment *s)
+{
+	return s->host && !s->lost && !(s->ops && atomic_load(&bar->fn->gone));
+}
+
+static void tell_moved(const struct pci_bar *bar, uint64_t address)
+{
+	struct pci_function *fn = bar->fn;
+
+	if (fn->ops && fn->ops->bar_moved)
+		fn->ops->bar_moved(fn, bar->index, address);
 }
 
 static int map(struct pci_bar *bar, uint64_t address)
@@ -124,7 +157,7 @@ static int map(struct pci_bar *bar, uint64_t address)
 		return r;
 	for (unsigned int i = 0; i < bar->nr_segments; i++) {
 		struct pci_bar_segment *s = &bar->segments[i];
-		if (!s->host)
+		if (!wants_memslot(bar, s))
 			continue;
 		s->slot = memslot_add(&bus->vm->memory, address + s->offset, s->host, s->length, s->readonly);
 		if (s->slot >= 0)
@@ -144,6 +177,7 @@ static void try_map(struct pci_bar *bar, uint64_t address)
 	if (r == 0) {
 		bar->mapped = address;
 		bar->refused = PCI_UNMAPPED;
+		tell_moved(bar, address);
 		TRACE(pci_bar_map, "%s at 0x%llx size 0x%llx", bar->name, (unsigned long long)address,
 		      (unsigned long long)bar->size);
 	} else if (bar->refused != address) {
@@ -155,6 +189,7 @@ static void try_map(struct pci_bar *bar, uint64_t address)
 
 static void unmap(struct pci_bar *bar)
 {
+	tell_moved(bar, PCI_UNMAPPED);
 	drop_memslots(bar);
 	bus_remove(bar_bus(bar), &bar->region);
 	TRACE(pci_bar_unmap, "%s from 0x%llx", bar->name, (unsigned long long)bar->mapped);
@@ -214,7 +249,7 @@ static bool valid_size(uint64_t size, unsigned int flags)
 	if (!size || (size & (size - 1)))
 		return false;
 	if (flags == PCI_BAR_IO)
-		return size >= 4 && size <= 256;
+		return size >= 4 && size <= 1 << 16;
 	if (flags & ~(unsigned int)(PCI_BAR_MEM64 | PCI_BAR_PREFETCH))
 		return false;
 	return size >= 16 && size <= (flags & PCI_BAR_MEM64 ? 1ULL << 46 : 1ULL << 31);
@@ -268,13 +303,54 @@ int pci_bar_add_registers(struct pci_function *fn, unsigned int index, uint64_t 
 			   &(struct pci_bar_segment){ offset, length, .ops = ops, .opaque = opaque, .slot = -1 });
 }
 
-int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
-		       bool readonly)
+int pci_bar_add_foreign(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
+			bool readonly, const struct io_ops *ops, void *opaque)
 {
 	if (!host || (uintptr_t)host % PAGE || offset % PAGE || length % PAGE)
 		return -EINVAL;
 	if (index >= PCI_BARS || (fn->bars[index].flags & PCI_BAR_IO))
 		return -EINVAL;
 	return add_segment(fn, index,
-			   &(struct pci_bar_segment){ offset, length, .host = host, .readonly = readonly, .slot = -1 });
+			   &(struct pci_bar_segment){ offset, length, ops, opaque, host, readonly, .slot = -1 });
+}
+
+int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
+		       bool readonly)
+{
+	return pci_bar_add_foreign(fn, index, offset, length, host, readonly, NULL, NULL);
+}
+
+/* A memslot that cannot be had again is no loss: accesses go to ops. */
+static void set_foreign(struct pci_bar *bar, bool gone)
+{
+	for (unsigned int i = 0; i < bar->nr_segments; i++) {
+		struct pci_bar_segment *s = &bar->segments[i];
+		if (!s->host || !s->ops)
+			continue;
+		if (gone)
+			drop_memslot(bar, s);
+		else
+			s->lost = false;
+		if (s->slot < 0 && bar->mapped != PCI_UNMAPPED && wants_memslot(bar, s))
+			s->slot = memslot_add(&bar->fn->bus->vm->memory, bar->mapped + s->offset, s->host, s->length,
+					      s->readonly);
+	}
+}
+
+void pci_bar_regain(struct pci_function *fn, unsigned int index)
+{
+	set_foreign(&fn->bars[index], atomic_load(&fn->gone));
+}
+
+void pci_set_gone(struct pci_function *fn, bool gone)
+{
+	if (gone)
+		pci_set_intx(fn, false);
+	pthread_mutex_lock(&fn->bus->lock);
+	atomic_store(&fn->gone, gone);
+	for (unsigned int i = 0; i < PCI_BARS; i++)
+		set_foreign(&fn->bars[i], gone);
+	msix_refresh(fn);
+	pci_msi_refresh(fn);
+	pthread_mutex_unlock(&fn->bus->lock);
 }

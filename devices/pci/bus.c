@@ -35,11 +35,14 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned int devfn, unsigned int r
 		return value;
 	pthread_mutex_lock(&bus->lock);
 	struct pci_function *fn = bus->functions[devfn];
-	if (fn)
+	bool there = fn && !atomic_load(&fn->gone);
+	if (there)
 		value = pci_function_read(fn, reg, size);
 	TRACE(pci_config_read, "%s %02x.%u reg 0x%03x size %u value 0x%x", fn ? fn->name : "absent", devfn >> 3,
 	      devfn & 7, reg, size, value);
 	pthread_mutex_unlock(&bus->lock);
+	if (there && fn->ops && fn->ops->config_read)
+		fn->ops->config_read(fn, reg, size, &value);
 	return value;
 }
 
@@ -51,9 +54,12 @@ void pci_config_write(struct pci_bus *bus, unsigned int devfn, unsigned int reg,
 	struct pci_function *fn = bus->functions[devfn];
 	TRACE(pci_config_write, "%s %02x.%u reg 0x%03x size %u value 0x%x", fn ? fn->name : "absent", devfn >> 3,
 	      devfn & 7, reg, size, value);
-	if (fn)
+	bool there = fn && !atomic_load(&fn->gone);
+	if (there)
 		pci_function_write(fn, reg, size, value);
 	pthread_mutex_unlock(&bus->lock);
+	if (there && fn->ops && fn->ops->config_written)
+		fn->ops->config_written(fn, reg, size, value);
 }
 
 static uint64_t address_read(void *opaque, uint64_t offset, unsigned int size)
@@ -196,6 +202,29 @@ static void pci_bus_reset(struct device *device)
 	pthread_mutex_unlock(&bus->lock);
 }
 
+static bool give_up(struct pci_bus *bus, bool sure)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; i < PCI_FUNCTIONS; i++) {
+		struct pci_function *fn = bus->functions[i];
+		if (fn && fn->ops && fn->ops->memory_fault)
+			any |= fn->ops->memory_fault(fn, sure);
+	}
+	return any;
+}
+
+/* KVM does not say what it could not reach: those who know that they lost memory come first. */
+static bool pci_bus_memory_fault(struct device *device)
+{
+	struct pci_bus *bus = (struct pci_bus *)device;
+
+	pthread_mutex_lock(&bus->lock);
+	bool any = give_up(bus, true) || give_up(bus, false);
+	pthread_mutex_unlock(&bus->lock);
+	return any;
+}
+
 static void pci_bus_destroy(struct device *device)
 {
 	struct pci_bus *bus = (struct pci_bus *)device;
@@ -223,6 +252,7 @@ static const struct device_class pci_bus_class = {
 	.name = "pci",
 	.reset = pci_bus_reset,
 	.destroy = pci_bus_destroy,
+	.memory_fault = pci_bus_memory_fault,
 	.build_fdt = pci_bus_build_fdt,
 };
 

@@ -8,6 +8,7 @@
 
 #include "devices/pci/internal.h"
 
+#define Q35_HOST_BRIDGE	 0x29c0
 #define PCIEXBAR	 0x60
 #define PCIEXBAR_ENABLE	 0x1
 #define PCIEXBAR_LENGTH	 0x6 /* 0: 256 MiB, 1: 128, 2: 64 */
@@ -56,7 +57,9 @@ static struct pci_function *chipset_function(struct pci_bus *bus, int devfn, con
 
 int pci_host_bridge_create(struct pci_bus *bus)
 {
-	static const struct pci_ids ids = { .vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000 };
+	const struct pci_ids ids = { .vendor = 0x8086,
+				     .device = bus->windows.host_bridge ? bus->windows.host_bridge : Q35_HOST_BRIDGE,
+				     .class_code = 0x060000 };
 	struct pci_function *fn = chipset_function(bus, PCI_DEVFN(0, 0), "host-bridge", &ids);
 
 	if (!fn)

@@ -77,11 +77,24 @@ static void written(struct pci_function *fn, void *opaque)
 	for (unsigned int i = 0; i < 1u << m->log2_count; i++) {
 		if (i >= before)
 			pci_vector_discard(&m->vectors[i]);
-		if (i < in_use && !(mask >> i & 1))
+		if (i < in_use && !(mask >> i & 1) && !atomic_load(&fn->gone))
 			connect_vector(m, i, in_use);
 		else if (m->vectors[i].live)
 			pci_vector_mask(irqs_of(m), &m->vectors[i]);
 	}
+	pthread_mutex_unlock(&m->lock);
+}
+
+void pci_msi_refresh(struct pci_function *fn)
+{
+	struct pci_msi *m = fn->msi;
+
+	if (!m)
+		return;
+	written(fn, m);
+	pthread_mutex_lock(&m->lock);
+	for (unsigned int i = 0; i < 1u << m->log2_count && atomic_load(&fn->gone); i++)
+		pci_vector_discard(&m->vectors[i]);
 	pthread_mutex_unlock(&m->lock);
 }
 

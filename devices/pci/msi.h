@@ -14,6 +14,9 @@ int pci_msi_init(struct pci_function *fn, unsigned int vectors);
 /* By pci_function_fini(); harmless without the capability. */
 void pci_msi_destroy(struct pci_function *fn);
 
+/* The function is gone, and what is pending with it; or it is back. Under bus->lock. */
+void pci_msi_refresh(struct pci_function *fn);
+
 /* Any thread. The guest may enable fewer vectors than there are: an event beyond them uses none and is lost.
  */
 bool pci_msi_enabled(const struct pci_function *fn);

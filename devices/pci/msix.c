@@ -47,7 +47,7 @@ static void update(struct msix *m, unsigned int i)
 	const uint32_t *entry = m->table[i].entry;
 	struct pci_vector *v = &m->vectors[i];
 
-	if (!m->enabled || m->masked || (entry[ENTRY_CONTROL] & VECTOR_MASKED)) {
+	if (!m->enabled || m->masked || atomic_load(&m->fn->gone) || (entry[ENTRY_CONTROL] & VECTOR_MASKED)) {
 		if (v->live)
 			pci_vector_mask(irqs_of(m), v);
 		return;
@@ -153,6 +153,21 @@ void msix_reset(struct pci_function *fn)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void msix_refresh(struct pci_function *fn)
+{
+	struct msix *m = fn->msix;
+
+	if (!m)
+		return;
+	pthread_mutex_lock(&m->lock);
+	for (unsigned int i = 0; i < m->count; i++) {
+		update(m, i);
+		if (atomic_load(&fn->gone))
+			pci_vector_discard(&m->vectors[i]);
+	}
+	pthread_mutex_unlock(&m->lock);
+}
+
 static void msix_free(struct msix *m)
 {
 	free(m->table);
@@ -236,6 +251,24 @@ void msix_notify(struct pci_function *fn, unsigned int vector)
 {
 	if (msix_enabled(fn) && vector < fn->msix->count)
 		pci_vector_signal(&fn->msix->vectors[vector]);
+}
+
+int msix_replace_fd(struct pci_function *fn, unsigned int vector, int fd)
+{
+	struct msix *m = fn->msix;
+
+	if (!m || vector >= m->count)
+		return -EINVAL;
+	pthread_mutex_lock(&m->lock);
+	if (m->vectors[vector].live)
+		pci_vector_mask(irqs_of(m), &m->vectors[vector]);
+	pci_vector_replace(&m->vectors[vector], fd);
+	/* What came while nobody used MSI-X is no event. */
+	if (!m->enabled)
+		pci_vector_discard(&m->vectors[vector]);
+	update(m, vector);
+	pthread_mutex_unlock(&m->lock);
+	return 0;
 }
 
 int msix_fd(const struct pci_function *fn, unsigned int vector)

@@ -25,11 +25,21 @@ int msix_init(struct pci_function *fn, unsigned int vectors, unsigned int table_
 void msix_destroy(struct pci_function *fn);
 void msix_reset(struct pci_function *fn);
 
+/* The function is gone, and what is pending with it; or it is back. Under bus->lock. */
+void msix_refresh(struct pci_function *fn);
+
 /* Whether the guest uses MSI-X: it then expects no INTx. Any thread. */
 bool msix_enabled(const struct pci_function *fn);
 
 /* An event on a vector. Any thread, any locks held. Nonsense vectors and disabled MSI-X are ignored. */
 void msix_notify(struct pci_function *fn, unsigned int vector);
+
+/*
+ * Gives the vector an eventfd that a peer has made, and takes it over. Its events are delivered as those of the old
+ * one; what the old one had counted is kept. Any thread without the bus's lock; msix_notify() and msix_fd() are not for
+ * such a vector. -EINVAL: there is no such vector, and fd is the caller's again.
+ */
+int msix_replace_fd(struct pci_function *fn, unsigned int vector, int fd);
 
 /* The vector's eventfd, to hand to a peer; it stays the function's. -1 if there is no such vector. */
 int msix_fd(const struct pci_function *fn, unsigned int vector);

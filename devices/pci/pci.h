@@ -31,7 +31,7 @@
 #define PCI_ECAM_SIZE	    (PCI_FUNCTIONS * (uint64_t)PCI_CONFIG_SIZE)
 #define PCI_ECAM_ALIGN	    (256ULL << 20) /* what PCIEXBAR of the host bridge can express */
 #define PCI_BARS	    6
-#define PCI_BAR_SEGMENTS    8
+#define PCI_BAR_SEGMENTS    40
 #define PCI_CONFIG_HOOKS    8
 #define PCI_INTX_LINES	    4
 #define PCI_INTX_GSI_BASE   12
@@ -100,6 +100,7 @@ struct pci_window {
 struct pci_windows {
 	uint64_t ecam; /* 256 MiB aligned guest-physical base, or 0: off until the firmware moves it */
 	struct pci_window mmio32, mmio64, io;
+	uint16_t host_bridge;  /* device id of Intel's at 00:00.0; 0: that of Q35 */
 	bool lpc;	       /* an ICH9 LPC bridge at 00:1f.0, which stock firmware looks for */
 	bool coalesce_address; /* let KVM collect writes to 0xCF8..0xCFB: half the exits of port access (see
 				  bus.c) */
@@ -111,9 +112,10 @@ struct pci_bar_segment {
 	uint64_t offset, length;
 	const struct io_ops *ops; /* offsets are relative to the segment */
 	void *opaque;
-	uint8_t *host; /* NULL: registers */
+	uint8_t *host; /* NULL: registers. With ops as well: memory that is not ours, see pci_bar_add_foreign() */
 	bool readonly;
-	int slot; /* memslot number or -1 */
+	bool lost; /* pci_bar_lose(): not mapped any more; under bus->lock */
+	int slot;  /* memslot number or -1 */
 };
 
 struct pci_bar {
@@ -142,8 +144,22 @@ struct pci_config_hook {
 struct pci_function_ops {
 	/* After configuration space went back to its initial values and BARs were unmapped. May be NULL. */
 	void (*reset)(struct pci_function *fn);
+	/*
+	 * An access to configuration space, by the guest, after the function has done its part, and without bus->lock:
+	 * these may wait. config_read may change *value. May be NULL.
+	 */
+	void (*config_read)(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t *value);
+	void (*config_written)(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t value);
 	/* The function is off the bus and its BARs, MSI and MSI-X are gone: frees the device. May be NULL. */
 	void (*destroy)(struct pci_function *fn);
+	/* A BAR is now mapped at this address, or is about to be unmapped (PCI_UNMAPPED). Under bus->lock. May be NULL.
+	 */
+	void (*bar_moved)(struct pci_function *fn, unsigned int index, uint64_t address);
+	/*
+	 * KVM could not reach memory behind the guest's access, and cannot say which. sure: only if it is certain that
+	 * this function's foreign memory is to blame. True if it was given up. Under bus->lock. May be NULL.
+	 */
+	bool (*memory_fault)(struct pci_function *fn, bool sure);
 };
 
 struct pci_ids {
@@ -168,6 +184,7 @@ struct pci_function {
 	struct pci_config_hook hooks[PCI_CONFIG_HOOKS];
 	unsigned int nr_hooks;
 	bool intx_level, intx_disabled, intx_driving; /* under bus->intx_lock */
+	_Atomic bool gone;			      /* pci_set_gone() */
 	struct msix *msix;			      /* NULL: no such capability */
 	struct pci_msi *msi;
 };
@@ -200,6 +217,14 @@ int pci_bus_create(struct vm *vm, const struct pci_windows *windows);
  * enabled.
  */
 int pci_assign_resources(struct pci_bus *bus);
+
+/*
+ * The windows as they are after a firmware has given addresses to BARs and ECAM: *w has ecam (the argument if it is
+ * off), mmio32 inside *room, and mmio64 below limit. None overlaps another, whatever the guest has programmed. Any
+ * thread, not holding bus->lock.
+ */
+void pci_find_windows(struct pci_bus *bus, const struct pci_window *room, uint64_t limit, uint64_t ecam,
+		      struct pci_windows *w);
 
 /*
  * Moves the ECAM window; PCI_UNMAPPED turns it off. While the range is taken ECAM is off, until PCI itself
@@ -259,7 +284,7 @@ int pci_add_ext_capability(struct pci_function *fn, uint16_t id, unsigned int ve
 int pci_add_express(struct pci_function *fn);
 
 /*
- * A BAR. size: a power of two, 4..256 for I/O, 16..2 GiB for 32-bit and up to 64 TiB for 64-bit memory, which
+ * A BAR. size: a power of two, 4..65536 for I/O, 16..2 GiB for 32-bit and up to 64 TiB for 64-bit memory, which
  * takes index + 1 too. It has no content yet: add segments, which must not overlap. -EINVAL, -EEXIST.
  */
 int pci_add_bar(struct pci_function *fn, unsigned int index, uint64_t size, unsigned int flags);
@@ -275,6 +300,26 @@ int pci_bar_add_registers(struct pci_function *fn, unsigned int index, uint64_t 
  */
 int pci_bar_add_memory(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
 		       bool readonly);
+
+/*
+ * The same for memory that another process can take away, by truncating its file: vmm itself never touches it. An
+ * access that exits nevertheless goes to ops, offsets relative to the segment: the memory is gone, or moves, or is
+ * written although it is read-only. pci_bar_lose() gives up all such memory of a BAR for ever, under bus->lock; all
+ * accesses then go to ops.
+ */
+int pci_bar_add_foreign(struct pci_function *fn, unsigned int index, uint64_t offset, uint64_t length, void *host,
+			bool readonly, const struct io_ops *ops, void *opaque);
+void pci_bar_lose(struct pci_function *fn, unsigned int index);
+
+/* Takes pci_bar_lose() back. Under bus->lock. */
+void pci_bar_regain(struct pci_function *fn, unsigned int index);
+
+/*
+ * A function that is gone is in its slot, but reads all ones everywhere, drops writes and raises no interrupt; what the
+ * guest had programmed is kept for its return, but no event. Then its foreign memory is mapped again, also what had
+ * been given up. Any thread, not holding bus->lock.
+ */
+void pci_set_gone(struct pci_function *fn, bool gone);
 
 /* Gives the function interrupt pin 1..4 (INTA..INTD). */
 void pci_set_pin(struct pci_function *fn, unsigned int pin);

@@ -109,7 +109,7 @@ static void testdev_destroy(struct pci_function *fn)
 	free(t);
 }
 
-static const struct pci_function_ops testdev_ops = { testdev_reset, testdev_destroy };
+static const struct pci_function_ops testdev_ops = { .reset = testdev_reset, .destroy = testdev_destroy };
 
 static int add_bars(struct testdev *t)
 {

@@ -2,6 +2,7 @@
 #include "devices/pci/vector.h"
 
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 int pci_vectors_alloc(struct irqs *irqs, struct pci_vector *vectors, unsigned int count)
 {
@@ -36,9 +37,19 @@ int pci_vector_connect(struct irqs *irqs, struct pci_vector *v, uint64_t address
 	}
 	v->live = true;
 	v->pending = false;
-	if (pending)
+	if (pending && v->foreign)
+		irq_send(irqs, &(struct irq_message){ (uint32_t)address, data });
+	else if (pending)
 		pci_vector_signal(v);
 	return 0;
+}
+
+void pci_vector_replace(struct pci_vector *v, int fd)
+{
+	pci_vector_pending(v);
+	close(v->msi.fd);
+	v->msi.fd = fd;
+	v->foreign = true;
 }
 
 void pci_vector_mask(struct irqs *irqs, struct pci_vector *v)

@@ -6,19 +6,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct json_t;
 struct net_backend;
 struct net_options;
 struct netvsp;
 struct vm;
 struct vmbus;
 
-/* Puts all cards of the options on the machine's VMBus. 0, or -errno after one line. Needs vm->vmbus. */
+/*
+ * Puts all cards of the options on the machine's VMBus, with the commands net-down and net-up, and what "status" and
+ * --stats say of each card. 0, or -errno after one line. Needs vm->vmbus.
+ */
 int netvsp_create_all(struct vm *vm);
-/* Commands net-down and net-up, and what "status" and --stats say of each card. 0 or -errno after one line. */
-int netvsp_control_add(struct vm *vm);
-/* An array, a card each; the caller's. */
-struct json_t *netvsp_stats(const struct vm *vm);
 
 /* ---- Of one card; loop thread ---- */
 

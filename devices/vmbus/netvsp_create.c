@@ -8,7 +8,7 @@
 #include <sys/random.h>
 
 #include "devices/net/net.h"
-#include "devices/vmbus/netvsp.h"
+#include "devices/vmbus/netvsp_internal.h"
 #include "vmm/control.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
@@ -23,10 +23,11 @@ static int random_mac(uint8_t mac[6])
 	return 0;
 }
 
-static int create(struct vm *vm, unsigned int number)
+static struct netvsp *create(struct vm *vm, unsigned int number)
 {
 	const struct net_options *options = &vm->config->nets[number];
 	struct net_backend *net;
+	struct netvsp *dev;
 	uint8_t mac[6];
 	int ret = 0;
 
@@ -35,37 +36,32 @@ static int create(struct vm *vm, unsigned int number)
 		ret = random_mac(mac);
 	if (ret) {
 		log_line("--net: no random address: %s", strerror(-ret));
-		return ret;
+		return NULL;
 	}
 	net = net_open(&vm->loop, options);
 	if (!net)
-		return -EIO;
-	vm->nets[number] = netvsp_add(vm->vmbus, net, number, mac, options->queues);
-	if (vm->nets[number])
-		return 0;
+		return NULL;
+	dev = netvsp_add(vm->vmbus, net, number, mac, options->queues);
+	if (dev)
+		return dev;
 	net->ops->destroy(net);
 	log_line("--net: %s", strerror(ENOMEM));
-	return -ENOMEM;
+	return NULL;
 }
 
-int netvsp_create_all(struct vm *vm)
-{
-	int ret = 0;
+/* ---- Commands and figures; opaque is the first card of the machine ---- */
 
-	for (unsigned int i = 0; i < vm->config->nr_nets && !ret; i++)
-		ret = create(vm, i);
-	return ret;
-}
-
-static void set_link(struct control_request *request, const struct vm *vm, bool up)
+static void set_link(struct control_request *request, struct netvsp *dev, bool up)
 {
 	int64_t number = control_number(request, "net", 0);
 
-	if (number < 0 || number >= (int64_t)vm->config->nr_nets) {
+	while (dev && number != dev->number)
+		dev = dev->next;
+	if (!dev) {
 		control_fail(request, "there is no --net number %lld", (long long)number);
 		return;
 	}
-	netvsp_set_link(vm->nets[number], up);
+	netvsp_set_link(dev, up);
 	control_answer(request, NULL);
 }
 
@@ -79,7 +75,7 @@ static void run_up(struct control_request *request, void *opaque)
 	set_link(request, opaque, true);
 }
 
-static json_t *card_object(const struct vm *vm, unsigned int number)
+static json_t *card_object(const struct netvsp *dev)
 {
 	static const struct {
 		const char *name;
@@ -91,14 +87,12 @@ static json_t *card_object(const struct vm *vm, unsigned int number)
 		COUNTER(tx_dropped), COUNTER(tx_errors),  COUNTER(tx_calls),   COUNTER(tx_segments), COUNTER(strays),
 #undef COUNTER
 	};
-	const char *stats = (const char *)netvsp_get_stats(vm->nets[number]);
+	const char *stats = (const char *)netvsp_get_stats(dev);
 	json_t *card = json_object();
-	char text[40];
 
-	net_describe(&vm->config->nets[number], text, sizeof(text));
-	json_object_set_new(card, "net", json_integer(number));
-	json_object_set_new(card, "backend", json_string(text));
-	json_object_set_new(card, "link", json_string(netvsp_link(vm->nets[number]) ? "up" : "down"));
+	json_object_set_new(card, "net", json_integer(dev->number));
+	json_object_set_new(card, "backend", json_string(dev->net->name));
+	json_object_set_new(card, "link", json_string(netvsp_link(dev) ? "up" : "down"));
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
 		uint64_t value;
 
@@ -108,19 +102,18 @@ static json_t *card_object(const struct vm *vm, unsigned int number)
 	return card;
 }
 
-json_t *netvsp_stats(const struct vm *vm)
+static json_t *cards(void *opaque)
 {
-	json_t *cards = json_array();
+	json_t *array = json_array();
 
-	for (unsigned int i = 0; i < vm->config->nr_nets; i++)
-		if (vm->nets[i])
-			json_array_append_new(cards, card_object(vm, i));
-	return cards;
+	for (const struct netvsp *dev = opaque; dev; dev = dev->next)
+		json_array_append_new(array, card_object(dev));
+	return array;
 }
 
 static void fill_status(json_t *status, void *opaque)
 {
-	json_object_set_new(status, "net", netvsp_stats(opaque));
+	json_object_set_new(status, "net", cards(opaque));
 }
 
 #define NET_ARGUMENT                                                                                                   \
@@ -133,16 +126,30 @@ static const struct control_command commands[] = {
 	{ .name = "net-up", .help = "brings a card's link up", .run = run_up, .arguments = { NET_ARGUMENT } },
 };
 
-int netvsp_control_add(struct vm *vm)
+static int add_commands(struct vm *vm, struct netvsp *first)
 {
-	int ret;
+	int ret = control_add(vm->control, commands, sizeof(commands) / sizeof(commands[0]), first);
 
-	if (!vm->config->nr_nets)
-		return 0;
-	ret = control_add(vm->control, commands, sizeof(commands) / sizeof(commands[0]), vm);
 	if (!ret)
-		ret = control_add_status(vm->control, fill_status, vm);
+		ret = control_add_status(vm->control, fill_status, first);
 	if (ret)
 		log_line("--control: %s", strerror(-ret));
 	return ret;
+}
+
+int netvsp_create_all(struct vm *vm)
+{
+	struct netvsp *first = NULL, **next = &first;
+	int ret;
+
+	for (unsigned int i = 0; i < vm->config->nr_nets; i++) {
+		*next = create(vm, i);
+		if (!*next)
+			return -EIO;
+		next = &(*next)->next;
+	}
+	ret = stats_add(vm, "net", cards, first);
+	if (ret)
+		log_line("--net: %s", strerror(-ret));
+	return ret ? ret : add_commands(vm, first);
 }

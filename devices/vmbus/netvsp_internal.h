@@ -98,6 +98,7 @@ struct netvsp_control {
 struct netvsp {
 	struct vmbus_device device;
 	struct net_backend *net;
+	struct netvsp *next; /* of the machine, by number */
 	unsigned int number, max_channels;
 	struct netvsp_channel *channels[NET_QUEUES_MAX]; /* kept when closed */
 	unsigned int open_channels, subchannels;

@@ -17,6 +17,7 @@
 #define VLAN_TAG	4u
 #define SLOT_PIECES_MAX 20u /* of NET_SEGMENTS_MAX bytes and the rest of two pages */
 #define DISCARD_MAX	4096u
+#define RX_FIRST	2u /* frames looked for at first: a lone one is the usual thing, and slots cost */
 
 /* ---- Slots ---- */
 
@@ -418,7 +419,7 @@ static bool read_some(struct netvsp *dev, unsigned int queue, unsigned int count
 void netvsp_rx(struct netvsp *dev, unsigned int queue)
 {
 	struct netvsp_channel *nc = netvsp_channel_at(dev, queue);
-	unsigned int count = 4, rounds = 0;
+	unsigned int count = RX_FIRST, rounds = 0;
 	bool more = true;
 
 	if (!receiving(dev) || !nc) {
@@ -441,10 +442,8 @@ void netvsp_rx(struct netvsp *dev, unsigned int queue)
 
 void netvsp_rx_start(struct netvsp *dev)
 {
-	for (unsigned int i = 0; i < dev->net->queues && netvsp_channel_at(dev, i); i++) {
-		dev->net->ops->listen(dev->net, i);
+	for (unsigned int i = 0; i < dev->net->queues && netvsp_channel_at(dev, i); i++)
 		dev->net->ops->again(dev->net, i);
-	}
 }
 
 /* ---- The guest's completions, and room ---- */

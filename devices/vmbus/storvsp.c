@@ -4,7 +4,9 @@
  *
  * Each packet of the guest's becomes a request. What needs no block of a disk is answered at once; the rest has
  * operations under way in the loop's ring, which all packets of a batch enter together. Answers of one turn of the loop
- * are gathered and shown to the guest with one interrupt (end_work).
+ * are gathered and shown to the guest with one interrupt (end_work). When many operations are under way the loop lets a
+ * part of them end before it looks (loop_gather()): a fast disk would otherwise have it interrupt the guest, and the
+ * guest signal, for each.
  *
  * The guest is held back by its own ring: a channel with STORVSP_IN_FLIGHT requests is not read any further. An answer
  * that finds the ring full waits, still counted, until the guest has made room.
@@ -27,6 +29,9 @@
 
 #define PACKET_MAX 8192 /* a range list of 1014 pages */
 #define TURN_NS	   1000000000ULL
+
+#define GATHER_DEPTH 8 /* fewer operations end one by one, at once */
+#define GATHER_SHARE 4
 
 static void update_flow(struct storvsp_channel *channel)
 {
@@ -111,6 +116,19 @@ static void answer_resets(struct storvsp *dev)
 	}
 }
 
+/* With many operations under way some of them end before any is looked at; the disks still have most of them to do. */
+static void expect_more(const struct storvsp *dev)
+{
+	if (dev->in_flight >= GATHER_DEPTH)
+		loop_gather(dev->loop, dev->in_flight / GATHER_SHARE);
+}
+
+/* After the packets of one turn. */
+static void batch_end(struct vmbus_channel *vmbus_channel)
+{
+	expect_more((const struct storvsp *)vmbus_channel_device(vmbus_channel));
+}
+
 /* After the completions of one turn. */
 static void end_turn(struct loop_work *work)
 {
@@ -121,6 +139,7 @@ static void end_turn(struct loop_work *work)
 		update_flow(channel);
 		vmbus_flush(channel->channel);
 	}
+	expect_more(dev);
 }
 
 /* The guest gives up what it has under way; here that can only be waited for. */
@@ -391,6 +410,7 @@ static const struct vmbus_device_class class = {
 	.open = open_channel,
 	.close = close_channel,
 	.packet = receive,
+	.batch_end = batch_end,
 	.room = room,
 	.reset = reset,
 	.destroy = destroy,

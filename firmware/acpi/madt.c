@@ -20,6 +20,10 @@ enum {
 #define ENABLED		  1u
 #define CONFORMS	  0u		 /* polarity and trigger of the bus */
 #define LEVEL_ACTIVE_HIGH (3u << 2 | 1u) /* MPS INTI flags, table 5.51 */
+#define LEVEL_ACTIVE_LOW  (3u << 2 | 3u)
+#define ISA_IRQS	  16
+#define PCI_DEVICES	  32
+#define PCI_PINS	  4
 
 static void put_structure(struct acpi_buf *b, uint8_t type, uint8_t len)
 {
@@ -61,6 +65,26 @@ static void put_override(struct acpi_buf *b, uint8_t irq, uint32_t gsi, uint16_t
 	acpi_buf_put16(b, flags);
 }
 
+/*
+ * INTx on a pin below 16. Linux sets those up as ISA's, edge-triggered, unless it is told otherwise here, and without
+ * a PIC never lets PCI have them for its own, level-triggered and active low (PCI 3.0, 2.2.6).
+ */
+static void put_intx_overrides(struct acpi_buf *b, const struct acpi_config *config)
+{
+	bool pins[ISA_IRQS] = { [0] = true };
+
+	if (config->sci_irq < ISA_IRQS)
+		pins[config->sci_irq] = true;
+	for (unsigned int i = 0; config->intx_gsi && i < PCI_DEVICES * PCI_PINS; i++) {
+		int gsi = config->intx_gsi(i / PCI_PINS, i % PCI_PINS);
+
+		if (gsi < 0 || gsi >= ISA_IRQS || pins[gsi])
+			continue;
+		pins[gsi] = true;
+		put_override(b, (uint8_t)gsi, (uint32_t)gsi, LEVEL_ACTIVE_LOW);
+	}
+}
+
 static void put_nmi(struct acpi_buf *b, bool x2apic)
 {
 	put_structure(b, TYPE_LOCAL_APIC_NMI, 6);
@@ -94,6 +118,7 @@ uint32_t acpi_add_madt(struct acpi_file *f, const struct acpi_config *config)
 	if (config->has_pit)
 		put_override(b, 0, 2, CONFORMS);
 	put_override(b, config->sci_irq, config->sci_irq, LEVEL_ACTIVE_HIGH);
+	put_intx_overrides(b, config);
 	put_nmi(b, x2apic);
 	acpi_end_table(f, start);
 	return start;

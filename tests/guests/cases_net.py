@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """A network card, from the guest's side: its other end is here, a socket that sends each frame back."""
 
+import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import struct
 import subprocess
 import threading
+import time
 
 from cases_hyperv import BACKENDS, backend
 from harness import Skip, case, check
@@ -109,9 +112,9 @@ def wrong(name, value, text):
 
 
 wrong("with nothing behind it that it knows", "nothing", "must begin with tap=NAME, fd=N or user")
-wrong("with a bad address", "user,mac=01:02:03:04:05:06", "not the address of one card")
-wrong("with an unknown key", "user,speed=9", "'speed' is not")
-wrong("with a forward that is none", "user,hostfwd=tcp:80", "hostfwd=tcp:80 is not")
+wrong("with a bad address", "user,mac=01:02:03:04:05:06", "mac= takes the address of one card")
+wrong("with an unknown key", "user,speed=9", "'speed=9' is none of")
+wrong("with a forward that is none", "user,hostfwd=tcp:80", "hostfwd= takes tcp:HOSTPORT")
 wrong("with a descriptor that is not open", "fd=1000", "Bad file descriptor")
 wrong("with a name that is none", "tap=a/b", "not a name")
 
@@ -152,13 +155,64 @@ def _(m):
         peer.close()
 
 
+def link_goes_down(m, net, line, end, **kwargs):
+    """Whatever ends the other end: one line on standard error, and status says that the link is down."""
+    process = m.start(m.command("vmbus_ic", "--vmbus", "--net", net, "--control", m.path("socket"), "--cmdline",
+                                "test=serve"), **kwargs)
+    m.wait_for(process, b"ready\n")
+    end()
+
+    def ctl(*words):
+        return m.finish(m.start([m.vmm, "ctl", m.path("socket"), *words])).expect(0).out
+
+    deadline, down = time.monotonic() + 10 * m.slack, False
+    while not down and time.monotonic() < deadline:
+        down = json.loads(ctl("status"))["net"][0]["link"] == "down"
+    ctl("shutdown")
+    r = m.finish(process).expect(0)
+    check(down, f"the link stays up\n{r}")
+    check(re.fullmatch(f"vmm: --net {line}; the guest's link is down\n", r.err), str(r))
+
+
+def end_case(kind):
+    @case(f"netvsc: the other end closes, {kind}")
+    def run(m):
+        peer = Peer(kind)
+        try:
+            link_goes_down(m, f"fd={peer.fd}", r"fd=\d+: the other end has closed",
+                           lambda: peer.ours.shutdown(socket.SHUT_RDWR), pass_fds=[peer.fd])
+        finally:
+            peer.close()
+
+
+end_case("datagrams")
+end_case("stream")
+
+
+def passt_case(name, script, line):
+    """A program in passt's place."""
+    @case(f"netvsc: passt {name}")
+    def run(m):
+        os.chmod(m.file("passt", f"#!/bin/sh\n{script}\n".encode()), 0o755)
+        link_goes_down(m, "user", line, lambda: None, env={**os.environ, "PATH": f"{m.directory}:{os.environ['PATH']}"})
+
+
+passt_case("has a reason to end",
+           "echo chatter >&2; echo no way out >&2; echo Failed to send 9 bytes to syslog >&2; exit 3",
+           "user: passt has ended with status 3: no way out")
+passt_case("says more than anybody reads", "seq -f %07.0f 0 99999 >&2 2>/dev/null; exit 1",
+           r"user: passt has ended with status 1: \d{7}")  # the last line of those that fill the pipe
+passt_case("is killed", "echo chatter >&2; kill -KILL $$", "user: passt was ended by signal 9")
+
+
 class Tap:
     """A tap for vmm; what it sends there comes back, by a raw socket on the host's side."""
 
     PROTOCOL = 0x88b5  # the test guest's
+    numbers = itertools.count()  # cases run side by side
 
     def __init__(self, queues):
-        self.name = f"vmmt{os.getpid() % 100000}"
+        self.name = f"vmmt{os.getpid() % 100000}.{next(self.numbers)}"
         flags = ["multi_queue"] if queues > 1 else []
         if not os.access("/dev/net/tun", os.R_OK | os.W_OK) or not shutil.which("ip"):
             raise Skip("/dev/net/tun or ip is not there or not permitted")
@@ -194,6 +248,16 @@ def tap_case(name, test, queues=1):
         r.expect(0, out="passed\n$")
         check(not r.err, str(r))
         check(m.stats()["net"][0]["tx_frames"] > 0, str(m.stats()["net"]))
+
+
+@case("netvsc: the tap is deleted")
+def _(m):
+    tap = Tap(4)
+    try:
+        link_goes_down(m, f"tap={tap.name},queues=4", f"tap={tap.name}: the interface was deleted",
+                       lambda: tap.ip("link", "del", tap.name))
+    finally:
+        tap.close()
 
 
 tap_case("frames by section and by pages, every version", "echo")

@@ -6,6 +6,10 @@
 . "${BASH_SOURCE[0]%/*}/cases_net.sh"
 . "${BASH_SOURCE[0]%/*}/cases_vmbus.sh"
 . "${BASH_SOURCE[0]%/*}/cases_disk.sh"
+. "${BASH_SOURCE[0]%/*}/cases_ivshmem.sh"
+. "${BASH_SOURCE[0]%/*}/cases_vhost_user.sh"
+. "${BASH_SOURCE[0]%/*}/cases_firmware.sh"
+. "${BASH_SOURCE[0]%/*}/cases_vfio_user.sh"
 
 COMPRESSIONS="gzip bzip2 lzma xz lzo lz4 zstd none"
 
@@ -42,6 +46,10 @@ cases() {
 	cases_vmbus
 	cases_net
 	cases_disk
+	cases_ivshmem
+	cases_vhost_user
+	cases_firmware
+	cases_vfio_user
 }
 
 # -- what the kernel finds

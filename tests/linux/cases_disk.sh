@@ -5,16 +5,13 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 
 cases_disk() {
-	local kernel
-	for kernel in cloud amd64; do
-		echo "disk-$kernel 1 case_disk $kernel user plain"
-		echo "disk-fio-$kernel 2 case_disk_fio $kernel"
-	done
+	echo "disk-debian 1 case_disk_debian"
+	echo "disk-amd64 1 case_disk amd64 user plain"
 	echo "disk-direct 1 case_disk cloud kvm direct"
-	echo "disk-64 1 case_disk_many 64"
-	echo "disk-full 1 case_disk_full"
+	echo "disk-fio 2 case_disk_fio amd64"
 	echo "disk-kill 1 case_disk_kill"
-	echo "disk-broken 1 case_disk_broken"
+	echo "disk-64 1 case_disk_many 64"
+	echo "disk-errors 1 case_disk_errors"
 	echo "disk-refused 1 case_disk_refused"
 }
 
@@ -52,13 +49,13 @@ broken_device() {
 blocks_of() { stat -c %b "$1"; }
 
 case_disk() { # kernel synic plain|direct
-	local place=$scratch after key=
+	local place=$scratch after key= sum how hows="reset reload" more=
 	if [ "$3" = direct ]; then
 		direct_place || { ok "skipped: no ext4 on a loop device here"; return; }
-		place=$scratch/direct key=,direct=on
+		place=$scratch/direct key=,direct=on hows+=" kexec" more=vmm.kexec=yes
 	fi
 	truncate -s 100M "$place/data.img"
-	args_of_disk "$1" "$2" disk
+	args_of_disk "$1" "$2" disk "$more"
 	guest_args+=(--disk "$place/data.img$key,serial=data" --disk "$work/hello.iso")
 	tools_disk
 	vm "${guest_args[@]}" --stats "$scratch/stats"
@@ -68,8 +65,11 @@ case_disk() { # kernel synic plain|direct
 		"logical_block_size 512,physical_block_size 4096,max_hw_sectors_kb 2048,write_cache write back,fua 1,rotational 0,discard_granularity 4096,ro 0,queues 1,provisioning unmap,"
 	has "a read-only one is" '^ro 1' <(section tools)
 	has "the DVD is mounted" '^guest: iso hello'
-	has "and what was synced is there after a reset" "$(grep -ao '^guest: written .*' "$log" | sed 's/written/found/' | tr -d '\r' | tail -n 1)"
-	has "all of it" '^guest: contents good'
+	sum=$(grep -ao '^guest: written [0-9a-f]*' "$log" | cut -d ' ' -f 3)
+	for how in $hows; do
+		has "what was synced is there after a $how" "^guest: found after $how ${sum:-nothing} "
+		has "all of it" "^guest: contents after $how good"
+	done
 	has "the file system is good" '^guest: fsck good'
 	has "UNMAP works" '^guest: trimmed'
 	after=$(blocks_of "$place/data.img")
@@ -95,34 +95,32 @@ case_disk_many() { # count
 		"$(for ((i = 0; i < $1; i++)); do echo "disk-$i"; done | tr '\n' ,)"
 }
 
-case_disk_full() {
+# A host without room, and a device that is broken in its second half.
+case_disk_errors() {
+	local loop=
 	mkdir "$scratch/small"
 	mount -t tmpfs -o size=12m none "$scratch/small"
 	truncate -s 64M "$scratch/small/data.img"
-	args_of_disk cloud user disk_full
-	guest_args+=(--disk "$scratch/small/data.img,serial=data")
+	args_of_disk cloud user disk_errors
+	guest_args+=(--disk "$scratch/small/data.img,serial=small")
+	if broken_device; then
+		guest_args+=(--disk "/dev/$(cd /sys/block && echo dm-*),serial=broken,direct=on")
+	else
+		[ -z "$loop" ] || losetup -d "$loop"
+		loop=
+	fi
 	tools_disk
 	vm "${guest_args[@]}"
 	umount -l "$scratch/small"
 	is "ends with status 0" "$status" 0
 	has "the guest is told that there is no space" '^guest: stopped by No space left on device'
 	has "what was acknowledged is there" '^guest: all there'
-}
-
-case_disk_broken() {
-	local loop
-	if ! broken_device; then
-		[ -z "$loop" ] || losetup -d "$loop"
-		ok "skipped: no device mapper here"
-		return
+	if [ -z "$loop" ]; then
+		skip "no device mapper here"
+		return 0
 	fi
-	args_of_disk cloud user disk_broken
-	guest_args+=(--disk "/dev/$(cd /sys/block && echo dm-*),serial=data,direct=on")
-	tools_disk
-	vm "${guest_args[@]}"
 	/sbin/dmsetup remove --noudevsync vmm-test
 	losetup -d "$loop"
-	is "ends with status 0" "$status" 0
 	has "the good half is read" '^guest: read good'
 	has "and written" '^guest: written good'
 	has "the bad half is not read" '^guest: read: (No data available|I/O error|Input/output error)'
@@ -131,22 +129,29 @@ case_disk_broken() {
 	has "and writing" 'Write error'
 }
 
+# vmm is killed while fio writes: its third job, with O_SYNC and without an end, has begun to fill the image. What the jobs
+# before it have written and flushed must be there.
 case_disk_kill() {
-	truncate -s 64M "$scratch/data.img"
+	local end=$((SECONDS + LIMIT)) blocks=$((2 * 2048 + 100)) # two jobs of 1 MiB, and some of the third
+	truncate -s 128M "$scratch/data.img"
 	args_of_disk cloud user disk_kill
 	guest_args+=(--disk "$scratch/data.img,serial=data")
 	tools_disk
-	vm_start "${guest_args[@]}"
-	vm_says "blocks are written" '^guest: synced 20'
+	vm_start "${guest_args[@]}" --trace "block_done,file=$scratch/trace"
+	if vm_says "blocks are written and synced" '^guest: synced 2'; then
+		until [ "$(blocks_of "$scratch/data.img")" -ge $blocks ] || [ $SECONDS -ge $end ]; do sleep 0.01; done
+	fi
 	{ kill -KILL "$vm_pid"; vm_end; } 2>/dev/null
-	local synced
-	synced=$(grep -ao '^guest: synced [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 3)
+	holds "more are on their way as the end comes" [ "$(blocks_of "$scratch/data.img")" -ge $blocks ]
+	# 256 writes with O_SYNC, and the end of the second job.
+	holds "the host was asked for each flush" [ "$(grep -c 'block_done.* kind 2 .*result 0' "$scratch/trace")" -ge 257 ]
 	args_of_disk cloud user disk_kill vmm.second=yes
 	guest_args+=(--disk "$scratch/data.img,serial=data")
 	tools_disk
 	vm "${guest_args[@]}"
-	has "all that was synced is there" '^guest: synced [0-9]* bad 0'
-	holds "as much as the guest had said" [ "$(grep -ao '^guest: synced [0-9]*' "$log" | cut -d ' ' -f 3)" -ge "$synced" ]
+	is "ends with status 0" "$status" 0
+	is "all that was synced is there" "$(grep -ac '^guest: verified' "$log")" 2
+	has "and fio would have told" '^guest: not there: 99'
 }
 
 case_disk_fio() { # kernel
@@ -161,6 +166,39 @@ case_disk_fio() { # kernel
 	section dmesg >"$scratch/dmesg"
 	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
 	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
+}
+
+# Debian from its first process to its last on a disk of ours; somebody logs in and does something.
+case_disk_debian() {
+	[ "$(id -u)" = 0 ] || { skip "only root can make a Debian root file system"; return 0; }
+	holds "tests/linux/mkdebian has made a root file system" [ -e "$work/root.img" ]
+	[ -e "$work/root.img" ] || return 0
+	cp --sparse=always "$work/root.img" "$scratch/root.img"
+	mkfifo "$scratch/in"
+	input=$scratch/in
+	exec 7<>"$scratch/in"
+	vm_start --kernel "$work/cloud/vmlinuz" --initrd "$work/initrd.root" --memory 512M --vmbus --hyperv synic=user \
+		--disk "$scratch/root.img" --cmdline "quiet cryptomgr.notests root=/dev/sda"
+	if vm_says "Debian boots to its login prompt" '^vmm login: '; then
+		echo root >&7
+		vm_says "which asks for a password" '^Password: ' && echo vmm >&7
+		vm_says "and gives a shell" 'root@vmm:~# ' &&
+			echo 'echo "systemd: $(systemctl is-system-running --wait)"; systemctl --failed | cat; cat /proc/modules; seq 100000 >numbers; sync; echo "status $?"' >&7
+		vm_says "which does what it is told" '^status 0' && kill -TERM "$vm_pid"
+	fi
+	vm_end
+	exec 7>&-
+	is "ends with status 0 on SIGTERM" "$status" 0
+	has "systemd is content" 'systemd: running'
+	has "no unit failed" '^0 loaded units listed'
+	has "udev has loaded the driver of the integration services" '^hv_utils '
+	has "the shutdown service has ended it, in order" 'reboot: Power down'
+	is "what was written is on the disk" "$(/sbin/debugfs -R "cat /root/numbers" "$scratch/root.img" 2>/dev/null | md5sum)" \
+		"$(seq 100000 | md5sum)"
+	holds "whose file system is good" /sbin/e2fsck -f -n "$scratch/root.img" >/dev/null 2>&1
+	lacks "no I/O error" 'I/O error|Sense Key|timed out'
+	is "no warning of the kernel's" "$(warnings "$log")" ""
+	lacks "vmm has nothing to complain of" '^vmm: [^S]' # SIGTERM it mentions
 }
 
 case_disk_refused() {

@@ -75,6 +75,7 @@ case_vmbus_services() { # kernel synic
 	head -c 300000 /dev/urandom >"$scratch/file"
 	vm_start "${guest_args[@]}" --kvp "vmm.test=from the host" --kvp "umlaut=äöü €" --cpus "$([ "$2" = kvm ] && echo 2 || echo 1)"
 	if vm_says "the daemons are up" '^guest: daemons up'; then
+		services_input
 		services_kvp
 		services_fcopy
 		services_vss
@@ -84,6 +85,13 @@ case_vmbus_services() { # kernel synic
 	vm_end
 	is "ends with status 0" "$status" 0
 	lacks "vmm has nothing to complain of" '^vmm: .*(vmbus|hyperv|kvp|vss|fcopy)'
+}
+
+services_input() {
+	does type text='Hello, World! ~42' enter=true
+	vm_says "what the host types is read" '^guest: typed Hello, World! ~42'
+	does mouse x=1000 y=32767
+	vm_says "and where it points to is known" '^guest: moved .*3 0 1000,3 1 32767,0 0 0'
 }
 
 services_kvp() {

@@ -30,7 +30,7 @@ static struct {
 	struct fake_frame *in, *out;
 	unsigned int in_count, out_count;
 	int room; /* frames that can be sent, -1: any number */
-	unsigned int offload, queues, listening, again, want_room, sends, receives, destroyed;
+	unsigned int offload, queues, again, want_room, sends, receives, destroyed;
 	struct netvsp *dev;
 } nic;
 
@@ -75,12 +75,6 @@ static unsigned int nic_receive(struct net_backend *net, unsigned int queue, str
 	return n;
 }
 
-static void nic_listen(struct net_backend *net, unsigned int queue)
-{
-	(void)net;
-	nic.listening |= 1u << queue;
-}
-
 static void nic_again(struct net_backend *net, unsigned int queue)
 {
 	(void)net;
@@ -117,7 +111,6 @@ static void nic_destroy(struct net_backend *net)
 static const struct net_ops nic_ops = {
 	.send = nic_send,
 	.receive = nic_receive,
-	.listen = nic_listen,
 	.again = nic_again,
 	.want_room = nic_want_room,
 	.set_offload = nic_set_offload,

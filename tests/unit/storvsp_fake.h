@@ -209,6 +209,12 @@ int vmbus_send(struct vmbus_channel *channel, uint16_t type, uint16_t flags, uin
 
 /* ---- Loop ---- */
 
+void loop_gather(struct loop *loop, unsigned int count)
+{
+	(void)loop;
+	(void)count;
+}
+
 void loop_defer(struct loop *loop, struct loop_work *work)
 {
 	(void)loop;

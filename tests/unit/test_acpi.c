@@ -287,6 +287,30 @@ static void test_madt(void **state)
 	at = madt + 36 + 8 + 2 * 8 + 12;
 	assert_bytes(&at, "\x02\x0A\x00\x00\x02\0\0\0\x00\x00", 10);
 	assert_bytes(&at, "\x02\x0A\x00\x09\x09\0\0\0\x0D\x00", 10);
+	assert_bytes(&at, "\x04\x06\xFF\x00\x00\x01", 6);
+}
+
+static int gsi_below_16(unsigned int device, unsigned int pin)
+{
+	return device ? (int)(8 + (device + pin) % 2 * 7) : -1;
+}
+
+/* PCI interrupts where ISA's were are level-triggered and active low; the SCI's keeps what it has. */
+static void test_madt_intx(void **state)
+{
+	struct machine *m = *state;
+	const uint8_t *madt, *at;
+
+	m->sample.config.intx_gsi = gsi_below_16;
+	rebuild(m, 0);
+	assert_int_equal(place(m, 0xF0000, 0x100000), 0);
+	madt = find(m, "APIC");
+	at = madt + 36 + 8 + 2 * 8 + 12;
+	assert_bytes(&at, "\x02\x0A\x00\x09\x09\0\0\0\x0D\x00", 10);
+	assert_bytes(&at, "\x02\x0A\x00\x0F\x0F\0\0\0\x0F\x00", 10);
+	assert_bytes(&at, "\x02\x0A\x00\x08\x08\0\0\0\x0F\x00", 10);
+	assert_bytes(&at, "\x04\x06\xFF\x00\x00\x01", 6);
+	assert_int_equal(at - madt, load(madt + 4, 4));
 }
 
 static void test_madt_x2apic(void **state)
@@ -456,12 +480,19 @@ static void test_build_without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		MACHINE_TEST(test_place_twice),	  MACHINE_TEST(test_place_refused),
-		MACHINE_TEST(test_fixups_inside), MACHINE_TEST(test_fadt),
-		MACHINE_TEST(test_fadt_choices),  MACHINE_TEST(test_madt),
-		MACHINE_TEST(test_madt_x2apic),	  MACHINE_TEST(test_small_tables),
-		MACHINE_TEST(test_dsdt_choices),  MACHINE_TEST(test_bad_nodes),
-		MACHINE_TEST(test_bad_config),	  MACHINE_TEST(test_build_without_memory),
+		MACHINE_TEST(test_place_twice),
+		MACHINE_TEST(test_place_refused),
+		MACHINE_TEST(test_fixups_inside),
+		MACHINE_TEST(test_fadt),
+		MACHINE_TEST(test_fadt_choices),
+		MACHINE_TEST(test_madt),
+		MACHINE_TEST(test_madt_intx),
+		MACHINE_TEST(test_madt_x2apic),
+		MACHINE_TEST(test_small_tables),
+		MACHINE_TEST(test_dsdt_choices),
+		MACHINE_TEST(test_bad_nodes),
+		MACHINE_TEST(test_bad_config),
+		MACHINE_TEST(test_build_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

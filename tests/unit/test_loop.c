@@ -93,10 +93,39 @@ static void a_bell_that_always_rings_starves_nobody(void **state)
 	close(bell.fd);
 }
 
+static void hasty(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct bell *bell = from_member(op, poll_op);
+
+	(void)cqe_flags;
+	assert_int_equal(res, 0);
+	bell->rung++;
+	/* The timer, alone, is later than any gathering. */
+	loop_gather(&bell->loop, POSTS);
+}
+
+/* Neither what has come nor what comes alone is kept waiting for others, nor is their absence an error. */
+static void a_wait_for_many_ends_with_few(void **state)
+{
+	struct bell bell = { .poll_op.fn = hasty, .timer_op.fn = timed, .posted = POSTS };
+
+	(void)state;
+	loop_init(&bell.loop);
+	assert_int_equal(loop_start(&bell.loop), 0);
+	io_uring_prep_nop(loop_sqe(&bell.loop, &bell.poll_op));
+	loop_timer(&bell.loop, &bell.timer_op, &bell.ts, 100ul * LOOP_GATHER_NS);
+	loop_gather(&bell.loop, POSTS);
+	assert_int_equal(loop_run(&bell.loop), 0);
+	assert_int_equal(bell.rung, 1);
+	assert_true(bell.timed);
+	loop_destroy(&bell.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_bell_that_always_rings_starves_nobody),
+		cmocka_unit_test(a_wait_for_many_ends_with_few),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);

@@ -712,7 +712,7 @@ static void test_subchannels(void **state)
 		sub[i] = nic_open(2 + i);
 	}
 	assert_int_equal(nic.queues, 4);
-	assert_int_equal(nic.listening, 15);
+	assert_int_equal(nic.again, 15);
 	assert_true(take());
 	memcpy(table, got.payload, sizeof(table));
 	assert_int_equal(table[0], NVSP_SEND_TABLE);

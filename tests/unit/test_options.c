@@ -220,6 +220,127 @@ static void host_items(void **state)
 	assert_non_null(strstr(err, "more than"));
 }
 
+static void ivshmem_good(void **state)
+{
+	struct ivshmem_options o;
+
+	(void)state;
+	assert_int_equal(PARSE("--kernel", "k", "--ivshmem", "path=/dev/shm/a=b,size=16M", "--ivshmem=socket=s"), 0);
+	assert_int_equal(config.nr_ivshmem, 2);
+	assert_string_equal(config.ivshmem[1], "socket=s");
+	assert_int_equal(ivshmem_parse(config.ivshmem[0], &o, err, sizeof(err)), 0);
+	assert_string_equal(o.path, "/dev/shm/a=b");
+	assert_string_equal(o.socket, "");
+	assert_int_equal(o.size, 16 << 20);
+	assert_false(o.readonly);
+	assert_true(o.msi); /* which makes it revision 1 */
+	assert_int_equal(ivshmem_parse("readonly=on,size=64T,path=x", &o, err, sizeof(err)), 0);
+	assert_true(o.readonly);
+	assert_int_equal(o.size, IVSHMEM_SIZE_MAX);
+	assert_int_equal(ivshmem_parse("socket=s", &o, err, sizeof(err)), 0);
+	assert_int_equal(o.vectors, 1);
+	assert_true(o.ioeventfd && o.msi);
+	assert_int_equal(ivshmem_parse("msi=off,ioeventfd=off,vectors=1024,socket=s", &o, err, sizeof(err)), 0);
+	assert_string_equal(o.socket, "s");
+	assert_int_equal(o.vectors, IVSHMEM_VECTORS_MAX);
+	assert_false(o.ioeventfd || o.msi);
+}
+
+static void ivshmem_mistakes(void **state)
+{
+	static const struct {
+		const char *value, *why;
+	} bad[] = {
+		{ "", "empty" },
+		{ "path=x", "needs size=" },
+		{ "size=4K", "needs either" },
+		{ "readonly=on", "needs either" },
+		{ "path=x,size=4K,socket=s", "needs either" },
+		{ "path=x,size=0", "power of two" },
+		{ "path=x,size=2K", "power of two" },
+		{ "path=x,size=12K", "power of two" },
+		{ "path=x,size=128T", "power of two" },
+		{ "path=x,size=-4K", "power of two" },
+		{ "path=x,size=", "power of two" },
+		{ "path=,size=4K", "path= takes 1 to 255 bytes" },
+		{ "path=x,size=4K,readonly=yes", "on or off" },
+		{ "path=x,size=4K,readonly", "readonly= takes on or off" },
+		{ "path=x,size=4K,path=y", "twice" },
+		{ "path=x,size=4K,vectors=1", "vectors= does not go with path=" },
+		{ "path=x,size=4K,ioeventfd=on", "ioeventfd= does not go with path=" },
+		{ "path=x,size=4K,msi=on", "msi= does not go with path=" },
+		{ "socket=s,size=4K", "size= does not go with socket=" },
+		{ "socket=s,readonly=off", "readonly= does not go with socket=" },
+		{ "socket=", "socket= takes 1 to 107 bytes" },
+		{ "socket=s,vectors=0", "1 to 1024" },
+		{ "socket=s,vectors=1025", "1 to 1024" },
+		{ "socket=s,vectors=-1", "1 to 1024" },
+		{ "socket=s,vectors=2x", "1 to 1024" },
+		{ "socket=s,vectors=99999999999999999999", "1 to 1024" },
+		{ "socket=s,msi=", "on or off" },
+		{ "socket=s,Msi=on", "none of" },
+		{ "socket=s,", "none of" },
+		{ ",socket=s", "none of" },
+	};
+	const char *argv[2 * (IVSHMEM_MAX + 1) + 4] = { "vmm", "--kernel", "k" };
+	char text[1100] = "path=";
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		assert_int_equal(PARSE("--kernel", "k", "--ivshmem", bad[i].value), -EINVAL);
+		assert_ptr_equal(strstr(err, "--ivshmem"), err);
+		assert_null(strchr(err, '\n'));
+		if (!strstr(err, bad[i].why))
+			fail_msg("--ivshmem '%s': %s", bad[i].value, err);
+	}
+	/* The longest names, one more, and more than any value may have. */
+	memset(text + 5, 'x', 256);
+	strcpy(text + 5 + 255, ",size=4K");
+	assert_int_equal(PARSE("--kernel", "k", "--ivshmem", text), 0);
+	strcpy(text + 5 + 256, ",size=4K");
+	text[5 + 255] = 'x';
+	assert_int_equal(PARSE("--kernel", "k", "--ivshmem", text), -EINVAL);
+	assert_non_null(strstr(err, "1 to 255"));
+	memcpy(text, "socket=", 7);
+	memset(text + 7, 'x', 108);
+	text[7 + 107] = '\0';
+	assert_int_equal(PARSE("--kernel", "k", "--ivshmem", text), 0);
+	strcpy(text + 7 + 107, "x");
+	assert_int_equal(PARSE("--kernel", "k", "--ivshmem", text), -EINVAL);
+	assert_non_null(strstr(err, "1 to 107"));
+	memset(text, ',', sizeof(text) - 1);
+	assert_int_equal(PARSE("--kernel", "k", "--ivshmem", text), -EINVAL);
+	assert_non_null(strstr(err, "longer than"));
+
+	for (int i = 0; i <= IVSHMEM_MAX; i++) {
+		argv[3 + 2 * i] = "--ivshmem";
+		argv[4 + 2 * i] = "socket=s";
+	}
+	assert_int_equal(parse(argv), -EINVAL);
+	assert_non_null(strstr(err, "more than 16 times"));
+	argv[3 + 2 * IVSHMEM_MAX] = NULL;
+	assert_int_equal(parse(argv), 0);
+}
+
+static void firmware_and_nvram(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--firmware", "f", "--nvram=n"), 0);
+	assert_string_equal(config.firmware, "f");
+	assert_string_equal(config.nvram, "n");
+	assert_null(config.kernel);
+	assert_int_equal(PARSE("--firmware", "f", "--kernel", "k", "--initrd", "i", "--cmdline", "c"), 0);
+	assert_int_equal(PARSE("--kernel", "k", "--nvram", "n"), -EINVAL);
+	assert_string_equal(err, "--nvram needs --firmware");
+	assert_int_equal(PARSE("--firmware", "f", "--kernel", "k", "--boot", "host"), -EINVAL);
+	assert_string_equal(err, "--boot cannot be used with --firmware, which boots the kernel itself");
+	assert_int_equal(PARSE("--firmware", "f", "--initrd", "i"), -EINVAL);
+	assert_string_equal(err, "--initrd needs --kernel");
+	assert_int_equal(PARSE("--firmware", "f", "--cmdline", "c"), -EINVAL);
+	assert_string_equal(err, "--cmdline needs --kernel");
+	assert_int_equal(PARSE("--firmware"), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +352,9 @@ int main(void)
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(too_many_traces),
 		cmocka_unit_test(host_items),
+		cmocka_unit_test(ivshmem_good),
+		cmocka_unit_test(ivshmem_mistakes),
+		cmocka_unit_test(firmware_and_nvram),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

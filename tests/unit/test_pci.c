@@ -58,6 +58,7 @@ struct fakes {
 	struct fake_route routes[FAKE_GSIS];
 	int next_gsi, routes_in_use;
 	bool level[IRQ_PINS];
+	struct irq_message sent; /* by irq_send() */
 	unsigned int level_changes;
 	unsigned int vm_resets, lines;
 	uint64_t coalesced;
@@ -112,6 +113,13 @@ void irq_set_level(struct irqs *irqs, unsigned int gsi, bool level)
 	assert_true(fake->level[gsi] != level);
 	fake->level[gsi] = level;
 	fake->level_changes++;
+}
+
+bool irq_send(struct irqs *irqs, const struct irq_message *message)
+{
+	(void)irqs;
+	fake->sent = *message;
+	return true;
 }
 
 int memslot_add(struct memory *mem, uint64_t gpa, void *host, uint64_t size, bool readonly)
@@ -563,7 +571,7 @@ static void bad_bars(void **state)
 	assert_int_equal(pci_add_bar(fn, 0, 8, PCI_BAR_MEM32), -EINVAL);
 	assert_int_equal(pci_add_bar(fn, 0, 1ULL << 32, PCI_BAR_MEM32), -EINVAL);
 	assert_int_equal(pci_add_bar(fn, 0, 1ULL << 47, PCI_BAR_MEM64), -EINVAL);
-	assert_int_equal(pci_add_bar(fn, 0, 512, PCI_BAR_IO), -EINVAL);
+	assert_int_equal(pci_add_bar(fn, 0, 1 << 17, PCI_BAR_IO), -EINVAL);
 	assert_int_equal(pci_add_bar(fn, 0, 16, PCI_BAR_IO | PCI_BAR_MEM64), -EINVAL);
 	assert_int_equal(pci_add_bar(fn, 0, 16, 2), -EINVAL);
 	assert_int_equal(pci_add_bar(fn, 5, 0x1000, PCI_BAR_MEM64), -EINVAL);
@@ -1631,6 +1639,121 @@ static void threads(void **state)
 	pthread_join(thread, NULL);
 }
 
+/* A device with memory that somebody else may take away. */
+struct foreign {
+	struct pci_function fn;
+	uint64_t moved[4];
+	unsigned int nr_moved, trapped, asked_sure, asked;
+	bool guilty;
+};
+
+static void foreign_moved(struct pci_function *fn, unsigned int index, uint64_t address)
+{
+	struct foreign *f = (struct foreign *)fn;
+
+	assert_int_equal(index, 0);
+	f->moved[f->nr_moved++ % 4] = address;
+}
+
+static bool foreign_fault(struct pci_function *fn, bool sure)
+{
+	struct foreign *f = (struct foreign *)fn;
+
+	f->asked_sure += sure;
+	f->asked++;
+	if (!f->guilty)
+		return false;
+	pci_bar_lose(fn, 0);
+	return true;
+}
+
+static uint64_t foreign_read(void *opaque, uint64_t offset, unsigned int size)
+{
+	struct foreign *f = opaque;
+
+	f->trapped++;
+	return offset + size;
+}
+
+static const struct io_ops foreign_io = { foreign_read, NULL };
+
+static void foreign_memory(void **state)
+{
+	static const struct pci_function_ops ops = { .destroy = plain_destroy,
+						     .bar_moved = foreign_moved,
+						     .memory_fault = foreign_fault };
+	unsigned int devfn = PCI_DEVFN(4, 0);
+	struct foreign *f = calloc(1, sizeof(*f));
+	static _Alignas(4096) uint8_t memory[8192];
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(pci_function_init(&f->fn, fake->vm.pci, devfn, "foreign", &plain_ids, &ops), 0);
+	assert_int_equal(pci_add_bar(&f->fn, 0, 16384, PCI_BAR_MEM32), 0);
+	assert_int_equal(pci_bar_add_foreign(&f->fn, 0, 0, 8192, memory, false, &foreign_io, f), 0);
+	wr(devfn, PCI_BAR0, 4, MMIO32);
+	wr(devfn, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(f->nr_moved, 1);
+	assert_int_equal(f->moved[0], MMIO32);
+	assert_true(fake->slots[0].used && fake->slots[0].host == memory);
+	/* What exits although the memory is mapped does not touch it. */
+	memset(memory, 0x55, sizeof(memory));
+	assert_int_equal(load(MMIO32 + 16, 4), 20);
+	store(MMIO32 + 16, 4, 0);
+	assert_int_equal(memory[16], 0x55);
+	assert_int_equal(f->trapped, 1);
+	assert_int_equal(load(MMIO32 + 8192, 4), UINT32_MAX); /* behind it */
+	wr(devfn, PCI_BAR0, 4, MMIO32 + 0x100000);
+	assert_int_equal(f->nr_moved, 3);
+	assert_int_equal(f->moved[1], PCI_UNMAPPED);
+	assert_int_equal(f->moved[2], MMIO32 + 0x100000);
+	/* A fault for which nobody answers, and one for which the function does. */
+	struct device *bus = &fake->vm.pci->device;
+	assert_false(bus->class->memory_fault(bus));
+	assert_int_equal(f->asked, 2);
+	assert_int_equal(f->asked_sure, 1);
+	f->guilty = true;
+	assert_true(bus->class->memory_fault(bus));
+	assert_int_equal(f->asked, 3);
+	assert_false(fake->slots[0].used);
+	assert_int_equal(load(MMIO32 + 0x100000, 4), 4);
+	/* It does not come back. */
+	wr(devfn, PCI_BAR0, 4, MMIO32);
+	assert_false(fake->slots[0].used);
+	assert_int_equal(load(MMIO32, 4), 4);
+}
+
+/* A peer's eventfd in place of a vector's own. */
+static void msix_foreign_vector(void **state)
+{
+	struct msix_guest g = msix_guest(2);
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), more;
+
+	(void)state;
+	assert_int_equal(msix_replace_fd(g.fn, 2, fd), -EINVAL);
+	eventfd_write(fd, 1); /* before anybody uses MSI-X: no event */
+	assert_int_equal(msix_replace_fd(g.fn, 1, fd), 0);
+	msix_control(&g, 0x8000);
+	msix_entry(&g, 1, 0xfee00000, 0x41, 1);
+	assert_int_equal(load(g.pba, 8), 0);
+	eventfd_write(fd, 1);
+	assert_int_equal(load(g.pba, 8), 2);
+	/* Unmasked: sent by us, since writing the eventfd could wait. */
+	store(g.table + 28, 4, 0);
+	assert_int_equal(fake->sent.address, 0xfee00000);
+	assert_int_equal(fake->sent.data, 0x41);
+	assert_int_equal(delivered(GSI(1)), 0);
+	assert_int_equal(load(g.pba, 8), 0);
+	eventfd_write(fd, 1);
+	assert_int_equal(delivered(GSI(1)), 1);
+	/* Replaced while it is live: the new one is connected. */
+	more = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	assert_int_equal(msix_replace_fd(g.fn, 1, more), 0);
+	assert_true(fake->routes[GSI(1)].connected);
+	eventfd_write(more, 1);
+	assert_int_equal(delivered(GSI(1)), 2);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -1664,6 +1787,8 @@ int main(void)
 		T(msix_odd_accesses),
 		T(msix_reset_masks),
 		T(plain_msi),
+		T(foreign_memory),
+		T(msix_foreign_vector),
 		T(one_msi_vector),
 		T(resources),
 		T(resources_run_out),

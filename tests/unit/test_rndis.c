@@ -224,6 +224,35 @@ static void test_sums(void **state)
 	}
 }
 
+static uint32_t plain_sum(const uint8_t *bytes, size_t size)
+{
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < size; i++)
+		sum += i % 2 ? bytes[i] : (uint32_t)bytes[i] << 8;
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* Long pieces are summed by the block; carries at every place, and none too many. */
+static void test_long_sums(void **state)
+{
+	static uint8_t bytes[4096 + 8];
+	static const uint8_t fill[] = { 0xff, 0x00, 0xfe, 0x80 };
+
+	(void)state;
+	for (size_t f = 0; f <= sizeof(fill); f++) {
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			bytes[i] = f < sizeof(fill) ? fill[f] : (uint8_t)(i * 131 + (i >> 7) * 17 + 251);
+		for (size_t size = 100; size <= 4096; size += size < 600 ? 1 : 97) {
+			const struct iovec iov = { bytes + size % 8, size };
+
+			assert_int_equal(packet_sum(&iov, 1, 0, size), plain_sum(bytes + size % 8, size));
+		}
+	}
+}
+
 static void test_parse(void **state)
 {
 	uint8_t frame[PACKET_HEAD] = { 0 };
@@ -316,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_set_rss),
 		cmocka_unit_test(test_toeplitz),
 		cmocka_unit_test(test_sums),
+		cmocka_unit_test(test_long_sums),
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_options),
 	};

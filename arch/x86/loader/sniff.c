@@ -86,7 +86,8 @@ static int sniff_elf(const uint8_t *data, size_t size, char *err, size_t errlen)
 	machine = load16(data + 18);
 	if (data[EI_DATA] != ELFDATA2LSB)
 		return loader_fail(err, errlen, -ENOEXEC, "is a big-endian ELF file: this machine is an x86-64 PC");
-	if (machine != EM_X86_64) {
+	/* edk2's CloudHv build says 386 in the header of a 64-bit file. */
+	if (machine != EM_X86_64 && (machine != EM_386 || data[EI_CLASS] != ELFCLASS64)) {
 		const char *name = machine_name(machine);
 
 		if (name)
