@@ -123,7 +123,7 @@ static int walk_volumes(const uint8_t *data, size_t size, struct firmware_image 
 
 static const uint8_t *find(const uint8_t *data, size_t size, const uint8_t guid[GUID_LEN])
 {
-	return memmem(data, size, guid, GUID_LEN);
+	return data ? memmem(data, size, guid, GUID_LEN) : NULL;
 }
 
 /* Whether the beginning of what is compressed at data has the module. Nonsense has not. */

@@ -151,7 +151,7 @@ static bool pop_split(struct server *s, struct queue *q, struct element *e)
 	if (available == q->avail) {
 		if (acked(s, F_EVENT_IDX)) {
 			store16(q->used_ring + 4 + 8UL * q->size, q->avail);
-			__atomic_thread_fence(__ATOMIC_SEQ_CST);
+			__sync_synchronize();
 			available = load16(q->avail_ring + 2);
 		}
 		if (available == q->avail)
@@ -333,7 +333,7 @@ static bool wanted(struct server *s, struct queue *q, uint16_t old)
 {
 	uint16_t event, flags, off;
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	if (acked(s, F_PACKED)) {
 		off = load16(q->avail_ring);
 		flags = load16(q->avail_ring + 2);
