@@ -276,8 +276,7 @@ static void device_destroy(struct virtio *v)
 	struct vhu_device *d = (struct vhu_device *)v;
 
 	d->up = false;
-	d->link.opaque = NULL;
-	vhu_link_stop(&d->link, "the end");
+	vhu_link_drop(&d->link);
 	virtio_fini(v);
 	device_free(d);
 }

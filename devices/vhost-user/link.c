@@ -84,13 +84,29 @@ static void finish(struct vhu_link *link, struct vhu_message *reply, int status)
 	free_call(call);
 }
 
+static void end_link(struct vhu_link *link, const char *why)
+{
+	if (!link->alive)
+		return;
+	link->alive = false;
+	snprintf(link->why, sizeof(link->why), "%s", why);
+	vhu_channel_close(&link->channel);
+}
+
+void vhu_link_drop(struct vhu_link *link)
+{
+	struct vhu_call *call;
+
+	end_link(link, "the end");
+	while ((call = link->first)) {
+		link->first = call->next;
+		free_call(call);
+	}
+}
+
 void vhu_link_stop(struct vhu_link *link, const char *why)
 {
-	if (link->alive) {
-		link->alive = false;
-		snprintf(link->why, sizeof(link->why), "%s", why);
-		vhu_channel_close(&link->channel);
-	}
+	end_link(link, why);
 	/* A function that stops the link leaves the rest of the queue to those who called it. */
 	while (link->first && !link->insert)
 		finish(link, NULL, -EIO);

@@ -61,6 +61,9 @@ const char *vhu_request_name(uint32_t request);
 void vhu_link_init(struct vhu_link *link, void *opaque, uint64_t timeout_ns);
 void vhu_link_start(struct vhu_link *link, int fd); /* a connected socket, which becomes the link's */
 
+/* Closes it, and forgets the queue without a call: what it would act on is going. */
+void vhu_link_drop(struct vhu_link *link);
+
 /* Closes it and calls everything in the queue. */
 void vhu_link_stop(struct vhu_link *link, const char *why);
 
