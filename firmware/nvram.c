@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/file.h"
 #include "vmm/log.h"
 
 static int write_all(int fd, size_t offset, const uint8_t *bytes, size_t length)
@@ -34,20 +35,6 @@ static int write_all(int fd, size_t offset, const uint8_t *bytes, size_t length)
 		bytes += n;
 		offset += (size_t)n;
 		length -= (size_t)n;
-	}
-	return 0;
-}
-
-static int read_all(int fd, uint8_t *data, size_t size)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(fd, data + done, size - done, (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		done += (size_t)n;
 	}
 	return 0;
 }
@@ -147,7 +134,7 @@ int nvram_open(struct nvram *n, const char *path, uint8_t *data, size_t size, co
 		return fail(path, "open", ret);
 	ret = check_file(n, path, size);
 	if (!ret) {
-		ret = read_all(n->fd, data, size);
+		ret = file_read(n->fd, data, size);
 		if (ret)
 			fail(path, "read", ret);
 	}

@@ -33,6 +33,7 @@
 #include "firmware/image.h"
 #include "firmware/smbios.h"
 #include "firmware/table_loader.h"
+#include "vmm/file.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
 #include "vmm/vm.h"
@@ -63,20 +64,6 @@ static int fail(const char *option, const char *path, const char *what, int ret)
 {
 	log_line("--%s %s: %s: %s", option, path, what, strerror(-ret));
 	return ret;
-}
-
-static int read_at(int fd, uint8_t *to, size_t size)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(fd, to + done, size - done, (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
 }
 
 /* A regular file and its size. Returns an open file or -errno, told. */
@@ -138,7 +125,7 @@ static void load_template(struct firmware *f)
 	if (fd < 0)
 		snprintf(f->no_template, sizeof(f->no_template), "%s: %s", name, strerror(errno));
 	else if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->vars_size ||
-		 read_at(fd, f->area + AREA - f->code_size - f->vars_size, f->vars_size))
+		 file_read(fd, f->area + AREA - f->code_size - f->vars_size, f->vars_size))
 		snprintf(f->no_template, sizeof(f->no_template), "%s does not have the %zu bytes that belong to it",
 			 name, f->vars_size);
 	else
@@ -184,7 +171,7 @@ static int read_image(struct firmware *f, int fd, uint64_t size)
 		f->area = NULL;
 		return fail("firmware", path, "memory", -errno);
 	}
-	ret = read_at(fd, f->area + AREA - size, size);
+	ret = file_read(fd, f->area + AREA - size, size);
 	return ret ? fail("firmware", path, "read", ret) : parse(f, size);
 }
 

@@ -19,7 +19,7 @@
 #include "devices/vhost-user/backend.h"
 #include "devices/vhost-user/link.h"
 #include "devices/vhost-user/shmem.h"
-#include "vmm/trace.h"
+#include "tests/unit/vhost_user_peer.h"
 
 #define PAGE   4096u
 #define PAGES  8u /* of the window: regions 0 and 3 of 3 and 5 */
@@ -27,35 +27,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
-
 /* A file of 16 pages, page n of which begins with n + 1. */
 static int file = -1;
 
 static void peer_send(int to, const void *data, size_t size, unsigned int nr_fds)
 {
-	char control[CMSG_SPACE(32 * sizeof(int))] = { 0 };
-	struct iovec iov = { (void *)data, size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct cmsghdr *c = (struct cmsghdr *)control;
-
-	if (nr_fds) {
-		msg.msg_control = control;
-		msg.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		for (unsigned int i = 0; i < nr_fds; i++)
-			memcpy(CMSG_DATA(c) + i * sizeof(int), &file, sizeof(int));
-	}
 	if (size)
-		(void)!sendmsg(to, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)!peer_send_fds(to, data, size, file, nr_fds);
 }
 
 /* The last request that has come, if any has. */

@@ -8,6 +8,7 @@
  * Both guests wait by HLT. The device has two vectors: bells, and hellos until both have come.
  */
 #include "rt/apic.h"
+#include "rt/bench.h"
 #include "rt/io.h"
 #include "rt/pci.h"
 #include "rt/rt.h"
@@ -28,7 +29,6 @@ enum { ID = 0, HEARD = 4, PARTY = 8, END = 16 }; /* in the memory */
 #define MSI_BASE  0xfee00000u
 #define GIB	  (1ULL << 30)
 #define COUNT_MAX 20000
-#define STAY_MS	  20
 #define PIECE	  65536u
 #define PIECES	  128 /* beyond what caches keep */
 #define RAM	  (32u << 20)
@@ -131,40 +131,12 @@ static uint32_t pass(uint64_t base, uint32_t n)
 	return (uint32_t)(rdtsc() - begin);
 }
 
-/* Shell's, with gaps of 1, 4, 13, 40, ... */
-static void sort(uint32_t *values, uint32_t count)
-{
-	uint32_t gap = 1;
-
-	while (gap < count / 3)
-		gap = 3 * gap + 1;
-	for (; gap; gap /= 3) {
-		for (uint32_t i = gap; i < count; i++) {
-			uint32_t value = values[i], at = i;
-
-			for (; at >= gap && values[at - gap] > value; at -= gap)
-				values[at] = values[at - gap];
-			values[at] = value;
-		}
-	}
-}
-
 static void take_time(bool bell, uint64_t base, uint32_t warm, uint32_t count)
 {
 	for (uint32_t i = 0; i < warm; i++)
 		bell ? round_trip() : pass(base, i);
 	for (uint32_t i = 0; i < count; i++)
 		samples[i] = bell ? round_trip() : pass(base, i);
-	sort(samples, count);
-}
-
-/* tests/bench/measure looks at the process when the figures have arrived: it must not have ended by then. */
-static void stay(uint64_t khz)
-{
-	uint64_t begin = rdtsc();
-
-	while (rdtsc() - begin < STAY_MS * khz)
-		;
 }
 
 void guest_main(void)
@@ -184,10 +156,8 @@ void guest_main(void)
 		answer();
 	} else {
 		take_time(bell, rt_arg_is("what", "ram") ? RAM : memory, warm, count);
-		rt_print("round trips: count %u min %u median %u p99 %u max %u", count, samples[0], samples[count / 2],
-			 samples[count - 1 - count / 100], samples[count - 1]);
-		rt_print(" tsc_khz %lu\n", khz);
-		stay(khz);
+		bench_print(samples, count, khz);
+		bench_stay(khz);
 		write32(memory + END, 1);
 		if (bell)
 			ring(BELL);

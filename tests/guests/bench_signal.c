@@ -8,6 +8,7 @@
  * the same: x2APIC, one EOI, a handler that tells the waiting code. "halt" waits by HLT; "spin" with interrupts on.
  */
 #include "rt/apic.h"
+#include "rt/bench.h"
 #include "rt/hyperv.h"
 #include "rt/io.h"
 #include "rt/rt.h"
@@ -24,7 +25,6 @@
 
 #define VECTOR	  0xf3
 #define COUNT_MAX 20000
-#define STAY_MS	  20
 
 static uint32_t samples[COUNT_MAX];
 static volatile bool answered;
@@ -60,33 +60,6 @@ static uint32_t round_trip(bool hyperv, bool halt)
 	return (uint32_t)(rdtsc() - begin);
 }
 
-/* Shell's, with gaps of 1, 4, 13, 40, ... */
-static void sort(uint32_t *values, uint32_t count)
-{
-	uint32_t gap = 1;
-
-	while (gap < count / 3)
-		gap = 3 * gap + 1;
-	for (; gap; gap /= 3) {
-		for (uint32_t i = gap; i < count; i++) {
-			uint32_t value = values[i], at = i;
-
-			for (; at >= gap && values[at - gap] > value; at -= gap)
-				values[at] = values[at - gap];
-			values[at] = value;
-		}
-	}
-}
-
-/* tests/bench/measure looks at the process when the figures have arrived: it must not have ended by then. */
-static void stay(uint64_t khz)
-{
-	uint64_t begin = rdtsc();
-
-	while (rdtsc() - begin < STAY_MS * khz)
-		;
-}
-
 static void prepare(bool hyperv)
 {
 	const uint32_t config[] = { 0, SINT, FLAG };
@@ -118,11 +91,8 @@ void guest_main(void)
 	for (uint32_t i = 0; i < count; i++)
 		samples[i] = round_trip(hyperv, halt);
 	irq_off();
-	sort(samples, count);
-	rt_print("round trips: count %u min %u median %u p99 %u max %u", count, samples[0], samples[count / 2],
-		 samples[count - 1 - count / 100], samples[count - 1]);
-	rt_print(" tsc_khz %lu\n", khz);
-	stay(khz);
+	bench_print(samples, count, khz);
+	bench_stay(khz);
 	if (hyperv) {
 		hv_synic_disable();
 		hv_exit();

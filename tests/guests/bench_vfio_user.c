@@ -9,6 +9,7 @@
  * before them.
  */
 #include "../bench/vfio_user.h"
+#include "rt/bench.h"
 #include "rt/io.h"
 #include "rt/pci.h"
 #include "rt/rt.h"
@@ -18,7 +19,6 @@
 #define BUFFER	  0x1000000 /* RAM that nobody uses */
 #define COUNT_MAX 20000
 #define NOWHERE	  0x1000000 /* from the BARs on */
-#define STAY_MS	  50
 
 /* For monitors that take an ELF file by this entry only. */
 __asm__(".section .note.pvh, \"a\", @note\n"
@@ -101,39 +101,10 @@ static const struct {
 	{ "store", test_store, 1 },	  { "exit", test_exit, 1 },
 };
 
-/* Shell's, with gaps of 1, 4, 13, 40, ... */
-static void sort(uint32_t *values, uint32_t count)
-{
-	uint32_t gap = 1;
-
-	while (gap < count / 3)
-		gap = 3 * gap + 1;
-	for (; gap; gap /= 3) {
-		for (uint32_t i = gap; i < count; i++) {
-			uint32_t value = values[i], at = i;
-
-			for (; at >= gap && values[at - gap] > value; at -= gap)
-				values[at] = values[at - gap];
-			values[at] = value;
-		}
-	}
-}
-
-/* How fast the TSC runs, by the clock of the board; and tests/bench/measure looks at the process meanwhile. */
-static uint64_t stay(void)
-{
-	uint64_t begin = rt_ticks(), tsc = rdtsc(), now;
-
-	do
-		now = rt_ticks();
-	while (now - begin < (uint64_t)STAY_MS * RT_TICKS_PER_MS);
-	return (rdtsc() - tsc) * RT_TICKS_PER_MS / (now - begin);
-}
-
 static void measure(void (*run)(void), uint32_t share)
 {
 	uint32_t count = (uint32_t)rt_arg_number("count", 1000), warm = (uint32_t)rt_arg_number("warm", 100);
-	uint64_t khz = stay();
+	uint64_t khz = bench_calibrate();
 
 	CHECK(count && count <= COUNT_MAX);
 	while (warm--)
@@ -144,11 +115,8 @@ static void measure(void (*run)(void), uint32_t share)
 		run();
 		samples[i] = (uint32_t)(rdtsc() - begin) / share;
 	}
-	sort(samples, count);
-	rt_print("round trips: count %u min %u median %u p99 %u max %u", count, samples[0], samples[count / 2],
-		 samples[count - 1 - count / 100], samples[count - 1]);
-	rt_print(" tsc_khz %lu\n", khz);
-	stay();
+	bench_print(samples, count, khz);
+	bench_stay(khz);
 }
 
 void guest_main(void)

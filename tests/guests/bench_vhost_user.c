@@ -5,6 +5,7 @@
  * unmaps a page BATCH times. count=N samples, warm=N before them.
  */
 #include "rt/apic.h"
+#include "rt/bench.h"
 #include "rt/io.h"
 #include "rt/rt.h"
 #include "rt/vut.h"
@@ -12,40 +13,10 @@
 #define BATCH	  64u
 #define PAGE	  4096u
 #define COUNT_MAX 20000
-#define STAY_MS	  50
 
 static uint32_t samples[COUNT_MAX];
 static struct virtio v;
 static struct vq q[1];
-
-/* Shell's, with gaps of 1, 4, 13, 40, ... */
-static void sort(uint32_t *values, uint32_t count)
-{
-	uint32_t gap = 1;
-
-	while (gap < count / 3)
-		gap = 3 * gap + 1;
-	for (; gap; gap /= 3) {
-		for (uint32_t i = gap; i < count; i++) {
-			uint32_t value = values[i], at = i;
-
-			for (; at >= gap && values[at - gap] > value; at -= gap)
-				values[at] = values[at - gap];
-			values[at] = value;
-		}
-	}
-}
-
-/* How fast the TSC runs, by the clock of the board; and tests/bench/measure looks at the process meanwhile. */
-static uint64_t stay(void)
-{
-	uint64_t begin = rt_ticks(), tsc = rdtsc(), now;
-
-	do
-		now = rt_ticks();
-	while (now - begin < (uint64_t)STAY_MS * RT_TICKS_PER_MS);
-	return (rdtsc() - tsc) * RT_TICKS_PER_MS / (now - begin);
-}
 
 static uint32_t sample(void)
 {
@@ -68,14 +39,11 @@ void guest_main(void)
 	virtio_find(&v, VUT_ID);
 	CHECK(v.nr_shm);
 	vut_start(&v, q, 1, 0);
-	khz = stay();
+	khz = bench_calibrate();
 	while (warm--)
 		sample();
 	for (uint32_t i = 0; i < count; i++)
 		samples[i] = sample();
-	sort(samples, count);
-	rt_print("round trips: count %u min %u median %u p99 %u max %u", count, samples[0], samples[count / 2],
-		 samples[count - 1 - count / 100], samples[count - 1]);
-	rt_print(" tsc_khz %lu\n", khz);
-	stay();
+	bench_print(samples, count, khz);
+	bench_stay(khz);
 }

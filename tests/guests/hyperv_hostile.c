@@ -369,20 +369,11 @@ static void test_ring3(void)
 
 void guest_main(void)
 {
-	static const struct {
-		const char *name;
-		void (*run)(void);
-	} tests[] = {
+	static const struct rt_test tests[] = {
 		{ "storm", test_storm },       { "overlap", test_overlap }, { "outside", test_outside },
 		{ "scribble", test_scribble }, { "ring3", test_ring3 },
 	};
 
 	hv_catch_gp();
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			tests[i].run();
-			return;
-		}
-	}
-	CHECK(!"no such test");
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -615,10 +615,7 @@ static void test_round_trip(void)
 
 void guest_main(void)
 {
-	static const struct {
-		const char *name;
-		void (*run)(void);
-	} tests[] = {
+	static const struct rt_test tests[] = {
 		{ "gates", test_gates },
 		{ "payloads", test_payloads },
 		{ "burst", test_burst },
@@ -641,13 +638,7 @@ void guest_main(void)
 	hv_init();
 	lapic_enable(false);
 	hv_synic_enable(0);
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			tests[i].run();
-			hv_synic_disable();
-			hv_exit();
-			return;
-		}
-	}
-	CHECK(!"no such test");
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	hv_synic_disable();
+	hv_exit();
 }

@@ -684,10 +684,7 @@ static void test_reset(void)
 
 void guest_main(void)
 {
-	static const struct {
-		const char *name;
-		void (*run)(void);
-	} tests[] = {
+	static const struct rt_test tests[] = {
 		{ "plain", test_plain }, { "readonly", test_readonly }, { "self", test_self },
 		{ "ring", test_ring },	 { "serve", test_serve },	{ "messages", test_messages },
 		{ "intx", test_intx },	 { "truncate", test_truncate }, { "reset", test_reset },
@@ -697,11 +694,5 @@ void guest_main(void)
 	find_device();
 	pic_off();
 	lapic_enable(false);
-	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			tests[i].run();
-			return;
-		}
-	}
-	CHECK(!"test=NAME");
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
 }

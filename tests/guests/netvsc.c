@@ -305,10 +305,7 @@ static void test_bad_control(void)
 	works();
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "echo", test_echo },
 	{ "stream", test_stream },
 	{ "queries", test_queries },
@@ -321,14 +318,8 @@ static const struct {
 
 void guest_main(void)
 {
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			vb_start(1, NULL);
-			vb_connect(VB_5_3);
-			tests[i].run();
-			rt_print("passed\n");
-			return;
-		}
-	}
-	CHECK(!"a test of this name");
+	vb_start(1, NULL);
+	vb_connect(VB_5_3);
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

@@ -498,10 +498,7 @@ static void test_hold(void)
 		__asm__ volatile("hlt");
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "hold", test_hold },
 	{ "versions", test_versions },
 	{ "units", test_units },
@@ -527,12 +524,6 @@ void guest_main(void)
 	vb_start((unsigned int)rt_arg_number("cpus", 1), NULL);
 	vb_connect(VB_5_3);
 	memory = vb_pages(514);
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			tests[i].run();
-			rt_print("passed\n");
-			return;
-		}
-	}
-	CHECK(!"test=NAME");
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

@@ -626,10 +626,7 @@ static void all(void)
 	mapped();
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "all", all },
 	{ "irqs", irqs },
 	{ "dma", dma_test },
@@ -653,12 +650,6 @@ static const struct {
 void guest_main(void)
 {
 	find();
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (!rt_arg_is("test", tests[i].name))
-			continue;
-		tests[i].run();
-		rt_print("passed\n");
-		return;
-	}
-	CHECK(false);
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

@@ -640,10 +640,7 @@ static void all(void)
 	negotiated();
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "all", all },
 	{ "rings", rings },
 	{ "msix", msix },
@@ -666,12 +663,6 @@ void guest_main(void)
 	pic_off();
 	lapic_enable(false);
 	virtio_find(&v, VUT_ID);
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (!rt_arg_is("test", tests[i].name))
-			continue;
-		tests[i].run();
-		rt_print("passed\n");
-		return;
-	}
-	CHECK(false);
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

@@ -357,10 +357,7 @@ static void two(void)
 	as_good_as_new();
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "addresses", addresses },  { "sizes", sizes },       { "rings", rings }, { "notify", notify },
 	{ "registers", registers },  { "statuses", statuses }, { "pci", pci },	   { "two", two },
 	{ "random", random_writes },
@@ -374,12 +371,6 @@ void guest_main(void)
 	virtio_find(&v, VUT_ID);
 	bar0 = pci_bar(v.devfn, 0);
 	bar1 = pci_bar(v.devfn, 1);
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (!rt_arg_is("test", tests[i].name))
-			continue;
-		tests[i].run();
-		rt_print("passed\n");
-		return;
-	}
-	CHECK(false);
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

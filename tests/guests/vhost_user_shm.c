@@ -503,10 +503,7 @@ static void gone(void)
 	check_nothing(shm->base, 2 * PAGE);
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "regions", regions },	      { "read-only", read_only },   { "refused", refused }, { "raw", raw },
 	{ "broken", broken },	      { "again", again },	    { "flood", flood },	    { "reset", reset },
 	{ "truncated", truncated },   { "reading", while_reading }, { "gone", gone },	    { "early", early_done },
@@ -523,12 +520,6 @@ void guest_main(void)
 	if (rt_arg_is("test", "early"))
 		early();
 	vut_start(&v, q, 2, 0);
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (!rt_arg_is("test", tests[i].name))
-			continue;
-		tests[i].run();
-		rt_print("passed\n");
-		return;
-	}
-	CHECK(false);
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

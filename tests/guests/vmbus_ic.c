@@ -583,10 +583,7 @@ static void test_bad(void)
 	test_negotiate();
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "negotiate", test_negotiate },
 	{ "heartbeat", test_heartbeat },
 	{ "timesync", test_timesync },
@@ -596,14 +593,8 @@ static const struct {
 
 void guest_main(void)
 {
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			vb_start(1, NULL);
-			vb_connect((uint32_t)rt_arg_number("version", VB_5_3));
-			tests[i].run();
-			rt_print("passed\n");
-			return;
-		}
-	}
-	CHECK(!"a test of this name");
+	vb_start(1, NULL);
+	vb_connect((uint32_t)rt_arg_number("version", VB_5_3));
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

@@ -187,10 +187,7 @@ static void test_bad(void)
 	CHECK(ask_keyboard(0x10000));
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} tests[] = {
+static const struct rt_test tests[] = {
 	{ "serve", test_serve },
 	{ "close", test_close },
 	{ "bad", test_bad },
@@ -198,14 +195,8 @@ static const struct {
 
 void guest_main(void)
 {
-	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (rt_arg_is("test", tests[i].name)) {
-			vb_start(1, NULL);
-			vb_connect(VB_5_3);
-			tests[i].run();
-			rt_print("passed\n");
-			return;
-		}
-	}
-	CHECK(!"a test of this name");
+	vb_start(1, NULL);
+	vb_connect(VB_5_3);
+	rt_run_test(tests, sizeof(tests) / sizeof(tests[0]));
+	rt_print("passed\n");
 }

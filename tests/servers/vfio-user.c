@@ -34,10 +34,10 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devices/vfio-user/wire.h"
+#include "tests/servers/socket.h"
 #include "tests/servers/vfio_user_test.h"
 
 #define MAX_MESSAGE (2u << 20)
@@ -106,74 +106,14 @@ struct reply {
 	int error;
 };
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static bool send_pieces(int fd, const void *data, size_t size, const int *fds, unsigned int nr_fds, size_t piece)
-{
-	char control[CMSG_SPACE(MAX_FDS * sizeof(int))] = { 0 };
-
-	while (size) {
-		struct iovec iov = { (void *)data, piece && piece < size ? piece : size };
-		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-		ssize_t n;
-
-		if (nr_fds) {
-			struct cmsghdr *c = (struct cmsghdr *)control;
-
-			msg.msg_control = control;
-			msg.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-			c->cmsg_level = SOL_SOCKET;
-			c->cmsg_type = SCM_RIGHTS;
-			c->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-			memcpy(CMSG_DATA(c), fds, nr_fds * sizeof(int));
-		}
-		n = sendmsg(fd, &msg, MSG_NOSIGNAL);
-		if (n < 0)
-			return false;
-		nr_fds = 0;
-		data = (const uint8_t *)data + n;
-		size -= (size_t)n;
-	}
-	return true;
-}
-
-static bool receive(int fd, void *to, size_t size, struct message *m)
-{
-	char control[CMSG_SPACE(MAX_FDS * sizeof(int))];
-
-	while (size) {
-		struct iovec iov = { to, size };
-		struct msghdr msg = {
-			.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
-		};
-		ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-
-		if (n <= 0)
-			return false;
-		for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-			unsigned int count = (unsigned int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-
-			memcpy(m->fds, CMSG_DATA(c), count * sizeof(int));
-			m->nr_fds = count;
-		}
-		to = (uint8_t *)to + n;
-		size -= (size_t)n;
-	}
-	return true;
-}
-
 static bool receive_message(int fd, struct message *m)
 {
 	m->nr_fds = 0;
-	if (!receive(fd, &m->header, sizeof(m->header), m) || m->header.size < sizeof(m->header) ||
-	    m->header.size > MAX_MESSAGE)
+	if (!socket_receive(fd, &m->header, sizeof(m->header), m->fds, MAX_FDS, &m->nr_fds) ||
+	    m->header.size < sizeof(m->header) || m->header.size > MAX_MESSAGE)
 		return false;
 	m->size = m->header.size - sizeof(m->header);
-	return receive(fd, m->payload, m->size, m);
+	return socket_receive(fd, m->payload, m->size, m->fds, MAX_FDS, &m->nr_fds);
 }
 
 /* DMA by messages: on the twin socket, or on the only one there is, where the next message has to be the answer. */
@@ -193,7 +133,7 @@ static int ask_client(struct server *s, uint16_t command, uint64_t address, void
 	memcpy(message + sizeof(header), &access, sizeof(access));
 	if (length)
 		memcpy(message + sizeof(header) + sizeof(access), data, length);
-	if (!send_pieces(fd, message, header.size, NULL, 0, s->split))
+	if (!socket_send(fd, message, header.size, NULL, 0, s->split))
 		return EPIPE;
 	if (!wait)
 		return 0;
@@ -791,7 +731,7 @@ static bool serve(struct server *s, struct message *m)
 		usleep(s->delay * 1000);
 	ok = play(s, m, &r, &times);
 	while (ok && times--)
-		ok = send_pieces(s->fd, r.data, r.size, r.fds, r.nr_fds, s->split);
+		ok = socket_send(s->fd, r.data, r.size, r.fds, r.nr_fds, s->split);
 	if (m->header.command == VFU_VERSION && s->twin_fd >= 0)
 		close(r.fds[0]);
 	if (s->stall)
@@ -964,24 +904,18 @@ static void drop_client(struct server *s)
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	static struct server s = {
 		.twin = true, .reset = true, .mmap = true, .msi = true, .io_fds = 48, .vectors = VFUT_VECTORS
 	};
 	struct message m = { .payload = malloc(MAX_MESSAGE) };
-	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int listener;
 
 	if (argc < 2 || !m.payload)
 		return 2;
 	for (int i = 2; i < argc; i++)
 		set_option(&s, argv[i]);
 	build_device(&s);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", argv[1]);
-	unlink(argv[1]);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(listener, 4) < 0)
-		die(argv[1]);
-	puts("ready");
-	fflush(stdout);
+	listener = socket_listen(argv[1]);
 	do {
 		s.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (s.fd < 0)

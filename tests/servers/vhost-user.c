@@ -31,9 +31,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/servers/socket.h"
 #include "tests/servers/vhost_user.h"
 
 #define PATIENCE 10000 /* ms for an answer on the back-end channel */
@@ -50,12 +50,6 @@ struct reply {
 static const char *const trick_names[TRICKS] = { "patch", "cut",   "extra", "fds",  "mute",
 						 "close", "twice", "nack",  "send", "map" };
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
 void fault(struct server *s, const char *what, uint64_t value)
 {
 	s->faults++;
@@ -65,65 +59,12 @@ void fault(struct server *s, const char *what, uint64_t value)
 
 /* -- messages */
 
-static bool send_pieces(int fd, const void *data, size_t size, const int *fds, unsigned int nr_fds, size_t piece)
-{
-	char control[CMSG_SPACE(MAX_FDS * sizeof(int))] = { 0 };
-
-	while (size) {
-		struct iovec iov = { (void *)data, piece && piece < size ? piece : size };
-		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-		ssize_t n;
-
-		if (nr_fds) {
-			struct cmsghdr *c = (struct cmsghdr *)control;
-
-			msg.msg_control = control;
-			msg.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-			c->cmsg_level = SOL_SOCKET;
-			c->cmsg_type = SCM_RIGHTS;
-			c->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-			memcpy(CMSG_DATA(c), fds, nr_fds * sizeof(int));
-		}
-		n = sendmsg(fd, &msg, MSG_NOSIGNAL);
-		if (n < 0)
-			return false;
-		nr_fds = 0;
-		data = (const uint8_t *)data + n;
-		size -= (size_t)n;
-	}
-	return true;
-}
-
-static bool receive(int fd, void *to, size_t size, struct message *m)
-{
-	char control[CMSG_SPACE(MAX_FDS * sizeof(int))];
-
-	while (size) {
-		struct iovec iov = { to, size };
-		struct msghdr msg = {
-			.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
-		};
-		ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-
-		if (n <= 0)
-			return false;
-		for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-			unsigned int count = (unsigned int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-
-			memcpy(m->fds, CMSG_DATA(c), count * sizeof(int));
-			m->nr_fds = count;
-		}
-		to = (uint8_t *)to + n;
-		size -= (size_t)n;
-	}
-	return true;
-}
-
 static bool receive_message(int fd, struct message *m)
 {
 	m->nr_fds = 0;
-	return receive(fd, &m->header, sizeof(m->header), m) && m->header.size <= MAX_PAYLOAD &&
-	       receive(fd, m->payload, m->header.size, m);
+	return socket_receive(fd, &m->header, sizeof(m->header), m->fds, MAX_FDS, &m->nr_fds) &&
+	       m->header.size <= MAX_PAYLOAD &&
+	       socket_receive(fd, m->payload, m->header.size, m->fds, MAX_FDS, &m->nr_fds);
 }
 
 static bool has_protocol(const struct server *s, unsigned int bit)
@@ -153,7 +94,7 @@ uint32_t ask_raw(struct server *s, const void *data, size_t size, const int *fds
 {
 	struct header h = { 0 };
 
-	if (s->channel < 0 || !send_pieces(s->channel, data, size, fds, nr_fds, piece))
+	if (s->channel < 0 || !socket_send(s->channel, data, size, fds, nr_fds, piece))
 		return VUT_NO_ANSWER;
 	memcpy(&h, data, size < sizeof(h) ? size : sizeof(h));
 	return wait ? await(s, h.request) : VUT_NO_ANSWER;
@@ -770,7 +711,7 @@ static bool serve(struct server *s, struct message *m, bool *alive)
 	int own = r.fds[0];
 	bool ok = play(s, m, &r, &times);
 	while (ok && times--)
-		ok = send_pieces(s->fd, r.data, r.size, r.fds, r.nr_fds, s->split);
+		ok = socket_send(s->fd, r.data, r.size, r.fds, r.nr_fds, s->split);
 	if (own_fds)
 		close(own);
 	return ok;
@@ -938,8 +879,7 @@ int main(int argc, char **argv)
 		.fd = -1,
 		.channel = -1,
 	};
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int listener;
 	const char *file = NULL;
 
 	if (argc < 2)
@@ -951,12 +891,7 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < MAX_QUEUES; i++)
 		s.queues[i].kick = s.queues[i].call = s.queues[i].err = -1;
 	device_create(&s, file);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", argv[1]);
-	unlink(argv[1]);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(listener, 4) < 0)
-		die(argv[1]);
-	puts("ready");
-	fflush(stdout);
+	listener = socket_listen(argv[1]);
 	do {
 		s.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (s.fd < 0)

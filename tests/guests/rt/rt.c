@@ -233,6 +233,17 @@ bool rt_arg_is(const char *name, const char *value)
 	return text && !memcmp(text, value, length) && (text[length] == ' ' || !text[length]);
 }
 
+void rt_run_test(const struct rt_test *tests, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (rt_arg_is("test", tests[i].name)) {
+			tests[i].run();
+			return;
+		}
+	}
+	CHECK(!"a test of this name");
+}
+
 const void *rt_setup_data(uint32_t type, uint32_t *length)
 {
 	uint64_t at = *(uint64_t *)(rt_boot_params + BP_SETUP_DATA);

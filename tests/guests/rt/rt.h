@@ -60,6 +60,14 @@ const char *rt_arg(const char *name);
 uint64_t rt_arg_number(const char *name, uint64_t otherwise);
 bool rt_arg_is(const char *name, const char *value);
 
+/* A table of a guest's tests. */
+struct rt_test {
+	const char *name;
+	void (*run)(void);
+};
+/* Runs the one that "test=NAME" on the command line names; fails if there is none of this name. */
+void rt_run_test(const struct rt_test *tests, size_t count);
+
 /* The first block of setup_data of this type: payload and length, or NULL. */
 const void *rt_setup_data(uint32_t type, uint32_t *length);
 
