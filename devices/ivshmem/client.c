@@ -12,7 +12,8 @@
 #include "vmm/unix_socket.h"
 
 #define DEADLINE_MS 5000 /* for what is needed: a server answers at once */
-#define VECTORS_MS  20	 /* nothing for so long: it has sent all vectors that it gives us */
+#define VECTORS_MS                                                                                                     \
+	500 /* nothing for so long: it has sent all vectors that it gives us; one that is busy takes a while */
 
 static uint64_t now_ms(void)
 {

@@ -521,7 +521,7 @@ survived_case("the memory twice", "^$", 0, 3, MEMORY, (-1, "other"), *OWN, (-1, 
 survived_case("more vectors than asked for", "^$", 0, 3, MEMORY, *OWN, *OWN, *OWN, *OWN)
 survived_case("surplus descriptors", "^$", 0, 3, (-1, "memory", "other", "e5"), (3, "e0", "e4", "e5", "e6"), *OWN[1:])
 survived_case("more surplus descriptors than fit", "^$", 0, 3, (-1, "memory", *["e5"] * 50), (3, "e0", *["e5"] * 200))
-survived_case("a message in pieces", "^$", b"\0\0\0", b"\0\0\0\0\0", b"\3", b"\0\0\0\0\0\0\0", MEMORY, *OWN, delay=0.03)
+survived_case("a message in pieces", "^$", b"\0\0\0", b"\0\0\0\0\0", b"\3", b"\0\0\0\0\0\0\0", MEMORY, *OWN, delay=0.01)
 survived_case("hangs up after all", "the server is gone; ", 0, 3, MEMORY, *OWN, hang_up=True)
 survived_case("hangs up in the middle of a message", "gone in the middle of a message", 0, 3, MEMORY, *OWN, b"\1\2",
               hang_up=True)
