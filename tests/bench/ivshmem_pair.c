@@ -6,12 +6,16 @@
  *
  * Starts the server, waits for its socket, starts the peer, and becomes the monitor, so that tests/bench/measure has
  * the process that it looks at. The others end with it. "@khz@" in an argument becomes the TSC's frequency in guests,
- *as KVM has it.
+ * as KVM has it.
+ *
+ * All of them run under SCHED_BATCH, and so none takes the CPU from the one that wakes it. Otherwise it depends on who
+ * has run for longer, which is chance, whether a guest that rings halts before or after the other has run.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,12 +92,15 @@ static char **cut(char **words, char ***rest)
 int main(int argc, char **argv)
 {
 	const struct timespec ms = { .tv_nsec = 1000000 };
+	const struct sched_param batch = { 0 };
 	char **server, **next, **rest;
 	struct stat st;
 
 	if (argc < 4)
 		die("usage: ivshmem_pair SOCKET SERVER... -- [PEER... --] MONITOR...");
 	put_khz(argv + 2, guest_khz());
+	if (sched_setscheduler(0, SCHED_BATCH, &batch) < 0)
+		die("sched_setscheduler");
 	unlink(argv[1]);
 	server = cut(argv + 2, &next);
 	if (!next)
