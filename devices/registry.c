@@ -7,6 +7,7 @@
 #include "arch/x86/firmware.h"
 #include "arch/x86/hyperv/testport.h"
 #include "arch/x86/x86.h"
+#include "devices/block/drive.h"
 #include "devices/ivshmem/ivshmem.h"
 #include "devices/legacy/debug.h"
 #include "devices/legacy/i8042.h"
@@ -19,6 +20,7 @@
 #include "devices/pci/testdev.h"
 #include "devices/vfio-user/vfio_user.h"
 #include "devices/vhost-user/vhost_user.h"
+#include "devices/virtio/blk.h"
 #include "devices/vmbus/bus_control.h"
 #include "devices/vmbus/hv_transport.h"
 #include "devices/vmbus/ic.h"
@@ -97,6 +99,8 @@ static int create_pci(struct vm *vm)
 		ret = vfio_user_create(vm, &vm->config->vfio_user[i]);
 	for (unsigned int i = 0; i < vm->config->nr_vhost_user && !ret; i++)
 		ret = vhost_user_create(vm, &vm->config->vhost_user[i], i);
+	if (!ret)
+		ret = virtio_blk_create_all(vm);
 	return ret || vm->firmware ? ret : pci_assign_resources(vm->pci);
 }
 
@@ -113,7 +117,7 @@ static int create_vmbus(struct vm *vm)
 		ret = hv_transport_create(vm);
 	if (!ret && vm->vmbus)
 		ret = ic_create_all(vm);
-	if (!ret && vm->config->nr_disks)
+	if (!ret && vm->vmbus && vm->drives)
 		ret = storvsp_create(vm);
 	if (!ret && vm->config->nr_nets)
 		ret = netvsp_create_all(vm);
@@ -151,6 +155,8 @@ int devices_create(struct vm *vm, bool com1)
 		ret = pvpanic_create(vm);
 	if (!ret && vm->config->hv_test)
 		ret = testport_create(vm);
+	if (!ret)
+		ret = drives_open(vm);
 	if (!ret)
 		ret = create_pci(vm);
 	if (!ret)

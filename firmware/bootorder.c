@@ -35,28 +35,35 @@ static const struct spelling *spelling_of(const struct pci_function *fn)
 	return NULL;
 }
 
+/* How much is in text then: the same as before if it is no disk, or if the line does not fit. */
+static size_t add_line(const struct pci_function *fn, unsigned int devfn, char *text, size_t size, size_t length)
+{
+	const struct spelling *s = spelling_of(fn);
+	char unit[16] = "", line[64];
+	size_t more;
+
+	if (!s)
+		return length;
+	if (devfn % 8)
+		snprintf(unit, sizeof(unit), ",%x", devfn % 8);
+	more = (size_t)snprintf(line, sizeof(line), "/pci@i0cf8/%s@%x%s/%s\n", s->device, devfn / 8, unit, s->below);
+	if (more >= size - length)
+		return length;
+	memcpy(text + length, line, more + 1);
+	return length + more;
+}
+
 size_t bootorder_build(struct pci_bus *bus, char *text, size_t size)
 {
 	size_t length = 0;
 
 	text[0] = '\0';
 	pthread_mutex_lock(&bus->lock);
-	for (unsigned int devfn = 0; devfn < PCI_FUNCTIONS; devfn++) {
-		const struct pci_function *fn = bus->functions[devfn];
-		const struct spelling *s = fn ? spelling_of(fn) : NULL;
-		char unit[16] = "", line[64];
-		size_t more;
+	for (unsigned int i = 0; i < 2 * PCI_FUNCTIONS; i++) {
+		const struct pci_function *fn = bus->functions[i % PCI_FUNCTIONS];
 
-		if (!s)
-			continue;
-		if (devfn % 8)
-			snprintf(unit, sizeof(unit), ",%x", devfn % 8);
-		more = (size_t)snprintf(line, sizeof(line), "/pci@i0cf8/%s@%x%s/%s\n", s->device, devfn / 8, unit,
-					s->below);
-		if (more >= size - length)
-			break;
-		memcpy(text + length, line, more + 1);
-		length += more;
+		if (fn && fn->boots == (i < PCI_FUNCTIONS))
+			length = add_line(fn, i % PCI_FUNCTIONS, text, size, length);
 	}
 	pthread_mutex_unlock(&bus->lock);
 	return length;

@@ -410,7 +410,8 @@ static const struct option options[] = {
 	{ "control", "PATH", "take commands at a Unix socket; see 'vmm ctl --help'", set_control },
 	{ "trace", "GLOB[,file=PATH]", "print matching trace points; 'help' lists them", set_trace },
 	{ "kvp", "KEY=VALUE", "give the guest this item by Hyper-V's data exchange", set_kvp },
-	{ "disk", "PATH[,readonly=on][,direct=on|off][,serial=S]", "a disk, or a DVD if PATH ends in .iso", set_disk },
+	{ "disk", "PATH[,readonly=on][,boot=on][,direct=on|off][,serial=S]", "a disk, or a DVD if PATH ends in .iso",
+	  set_disk },
 	{ "ivshmem", "path=FILE,size=SIZE[,readonly=on]", "memory that others share; or socket=PATH[,vectors=N]",
 	  set_ivshmem },
 	{ "vfio-user", "socket=PATH[,timeout=MS][,secure-dma=on][,reconnect=on][,posted=off]",
@@ -488,8 +489,6 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 		return fail(&p, "--net needs --vmbus");
 	if (config->nr_kvp && !config->vmbus)
 		return fail(&p, "--kvp needs --vmbus");
-	if (config->nr_disks && !config->vmbus)
-		return fail(&p, "--disk needs --vmbus");
 	if (config->nvram && !config->firmware)
 		return fail(&p, "--nvram needs --firmware");
 	if (config->firmware && config->boot != BOOT_AUTO)

@@ -67,6 +67,8 @@
 	X(vhost_user_send)                                                                                             \
 	X(vhost_user_recv)                                                                                             \
 	X(vhost_user_event)                                                                                            \
+	X(virtio_blk_request)                                                                                          \
+	X(virtio_blk_done)                                                                                             \
 	X(virtio_status)                                                                                               \
 	X(virtio_interrupt)
 

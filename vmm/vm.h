@@ -24,6 +24,7 @@ struct pm;
 struct signalfd_siginfo;
 struct console;
 struct device;
+struct drives;
 struct firmware;
 struct pci_bus;
 struct uart;
@@ -67,6 +68,7 @@ struct vm {
 	struct control *control; /* NULL: none */
 	struct uart *uart;	 /* the one attached to the console */
 	struct pm *pm;
+	struct drives *drives; /* NULL: none */
 	struct pci_bus *pci;
 	struct hv_partition *hyperv; /* NULL: none */
 	struct vmbus *vmbus;	     /* NULL: the machine has none */

@@ -16,7 +16,8 @@ struct disk_options {
 	char path[PATH_MAX];
 	char serial[DISK_SERIAL_MAX + 1]; /* empty: none given */
 	bool readonly;
-	bool dvd; /* the path ends in .iso */
+	bool dvd;  /* the path ends in .iso */
+	bool boot; /* the firmware is to boot from it */
 	enum block_direct direct;
 };
 

@@ -35,6 +35,7 @@ static int set_direct(void *options, const char *value)
 
 static const struct keyval_key keys[] = {
 	{ "readonly", KEYVAL_SWITCH, .offset = AT(readonly) },
+	{ "boot", KEYVAL_SWITCH, .offset = AT(boot) },
 	{ "direct", KEYVAL_OTHER, .set = set_direct, .form = "on or off" },
 	{ "serial", KEYVAL_OTHER, .set = set_serial, .form = "1 to 64 printable characters" },
 };

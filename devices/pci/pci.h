@@ -183,6 +183,7 @@ struct pci_function {
 	struct pci_bar bars[PCI_BARS];
 	struct pci_config_hook hooks[PCI_CONFIG_HOOKS];
 	unsigned int nr_hooks;
+	bool boots;				      /* a disk that a firmware tries before others; set at creation */
 	bool intx_level, intx_disabled, intx_driving; /* under bus->intx_lock */
 	_Atomic bool gone;			      /* pci_set_gone() */
 	struct msix *msix;			      /* NULL: no such capability */

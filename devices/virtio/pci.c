@@ -102,6 +102,13 @@ static bool pci_window(struct virtio *v, unsigned int reg, unsigned int size, ui
 	       *offset % *length == 0 && *offset <= BAR_SIZE - *length;
 }
 
+static void read_window(const struct region *r, uint64_t offset, unsigned int length, uint32_t *value)
+{
+	*value = (uint32_t)r->ops->read(r->opaque, offset, length);
+	if (length < 4)
+		*value &= (1u << 8 * length) - 1;
+}
+
 static void config_read(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t *value)
 {
 	struct virtio *v = (struct virtio *)fn;
@@ -109,11 +116,12 @@ static void config_read(struct pci_function *fn, unsigned int reg, unsigned int 
 	unsigned int length;
 	uint64_t offset;
 
-	if (!pci_window(v, reg, size, &offset, &length))
-		return;
-	*value = (uint32_t)r->ops->read(r->opaque, offset, length);
-	if (length < 4)
-		*value &= (1u << 8 * length) - 1;
+	if (reg < PCI_COMMAND && v->class->looked_for)
+		v->class->looked_for(v);
+	if (atomic_load(&fn->gone))
+		*value = UINT32_MAX;
+	else if (pci_window(v, reg, size, &offset, &length))
+		read_window(r, offset, length, value);
 }
 
 static void config_written(struct pci_function *fn, unsigned int reg, unsigned int size, uint32_t value)

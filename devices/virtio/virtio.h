@@ -124,6 +124,9 @@ struct virtio_class {
 	 */
 	void (*config_reading)(struct virtio *v);
 	void (*config_written)(struct virtio *v, unsigned int offset, unsigned int size, uint64_t value);
+	/* The function's ids are about to be read: it may leave the bus before. vCPU thread, no lock held. NULL: stays.
+	 */
+	void (*looked_for)(struct virtio *v);
 	/* See struct pci_function_ops. NULL: has no foreign memory. */
 	bool (*memory_fault)(struct virtio *v, bool sure);
 	/* Frees the device; ends in virtio_fini(). */

@@ -16,6 +16,9 @@
  * that a write of the former owner cannot come after one of the next. A reset of the machine waits for them, since
  * memory is about to begin anew. A reset of the bus, which the guest asks for when it has lost patience, waits in the
  * same way and is answered when all else is.
+ *
+ * A disk that virtio-blk has shown to the firmware (boot=on) is taken when the guest opens the primary channel, whose
+ * packets are read when the other device's requests have ended.
  */
 #include "devices/vmbus/storvsp.h"
 
@@ -37,7 +40,8 @@ static void update_flow(struct storvsp_channel *channel)
 {
 	const struct storvsp *dev = channel->dev;
 
-	vmbus_pause(channel->channel, channel->pending >= STORVSP_IN_FLIGHT || dev->resets || dev->orphans);
+	vmbus_pause(channel->channel,
+		    channel->pending >= STORVSP_IN_FLIGHT || dev->resets || dev->orphans || dev->held);
 }
 
 static void free_request(struct storvsp_request *request)
@@ -309,6 +313,25 @@ static int receive(struct vmbus_channel *vmbus_channel, const struct vmbus_packe
 	return 0;
 }
 
+static void released(void *opaque)
+{
+	struct storvsp *dev = opaque;
+
+	dev->held--;
+	loop_defer(dev->loop, &dev->end_work);
+}
+
+/* What another device has shown to the firmware is ours from here on; what that has under way ends first. */
+static void take_disks(struct storvsp *dev)
+{
+	for (unsigned int i = 0; i < dev->count; i++) {
+		struct block_claim *claim = dev->disks[i].claim;
+
+		if (claim && !atomic_load(&claim->taken) && !block_claim_take(claim, released, dev))
+			dev->held++;
+	}
+}
+
 static int open_channel(struct vmbus_channel *vmbus_channel)
 {
 	struct storvsp *dev = (struct storvsp *)vmbus_channel_device(vmbus_channel);
@@ -324,6 +347,7 @@ static int open_channel(struct vmbus_channel *vmbus_channel)
 	if (!vmbus_channel_index(vmbus_channel)) {
 		dev->state = STORVSP_CLOSED;
 		dev->subchannels = false;
+		take_disks(dev);
 	}
 	vmbus_channel_set_opaque(vmbus_channel, channel);
 	update_flow(channel);
@@ -395,8 +419,6 @@ static void destroy(struct vmbus_device *device)
 		block_abandon(&request->io);
 		free_request(request);
 	}
-	for (unsigned int i = 0; i < dev->count; i++)
-		block_close(dev->disks[i].block);
 	free(dev->disks);
 	free(dev);
 }
@@ -433,8 +455,6 @@ int storvsp_add(struct vmbus *bus, struct loop *loop, struct storvsp_disk *disks
 	}
 	if (!ret)
 		return 0;
-	for (unsigned int i = 0; i < count; i++)
-		block_close(disks[i].block);
 	free(disks);
 	free(dev);
 	return ret;

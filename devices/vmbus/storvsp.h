@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "devices/block/block.h"
+#include "devices/block/claim.h"
 #include "devices/scsi/scsi.h"
 
 struct vm;
@@ -21,12 +22,14 @@ struct loop;
 
 struct storvsp_disk {
 	struct block *block;
+	struct block_claim *claim; /* NULL, or another device has it until the guest opens the controller */
 	struct scsi_lu lu;
 };
 
 /*
- * Puts the controller on the bus, with disks[0..count), whose array and images are the device's from here on, whatever
- * is returned. give_up(opaque), if not NULL, ends the wait of a reset for what is under way. 0 or -errno.
+ * Puts the controller on the bus, with disks[0..count), whose array is the device's from here on, whatever is returned;
+ * the images stay the caller's and must outlive it. give_up(opaque), if not NULL, ends the wait of a reset for what is
+ * under way. 0 or -errno.
  */
 int storvsp_add(struct vmbus *bus, struct loop *loop, struct storvsp_disk *disks, unsigned int count,
 		bool (*give_up)(void *opaque), void *opaque);

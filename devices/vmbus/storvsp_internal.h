@@ -25,6 +25,7 @@ struct storvsp {
 	struct storvsp_request *requests; /* all there are */
 	unsigned int in_flight;		  /* of those: that have an operation under way */
 	unsigned int orphans;		  /* of those: whose channel is closed */
+	unsigned int held;		  /* disks that another device has not let go of yet */
 	struct storvsp_request *resets;	  /* that wait for all others to end */
 	struct loop_work end_work;	  /* after a number of completions */
 };

@@ -118,15 +118,10 @@ refused("a vmdk image", "this is a vmdk image", content=b"KDMV" + bytes(1020))
 refused("a directory", "--disk /tmp:", disks=("/tmp",))
 refused("a character device", "neither a file nor a block device", disks=("/dev/null,direct=off",))
 refused("an image twice", "in use by another process", content=bytes(4096), disks=("disk.img", "disk.img"))
-refused("an unknown key", "--disk: 'size=3' is none of readonly=, direct=, serial=", disks=("disk.img,size=3",))
+refused("an unknown key", "--disk: 'size=3' is none of readonly=, boot=, direct=, serial=", disks=("disk.img,size=3",))
 refused("a serial number twice", "another disk has the serial number A", content=bytes(4096),
         disks=("disk.img,readonly=on,serial=A", "disk.img,readonly=on,serial=A"))
 refused("the 256th disk", "--disk: given more than 255 times", disks=("disk.img",) * 256)
-
-
-@case("disk: without VMBus it is refused")
-def _(m):
-    m.run("storvsp", "--disk", image(m)).expect(1, err="--disk needs --vmbus")
 
 
 @case("disk: an image is one machine's")

@@ -13,6 +13,7 @@ cases_disk() {
 	echo "disk-64 1 case_disk_many 64"
 	echo "disk-errors 1 case_disk_errors"
 	echo "disk-refused 1 case_disk_refused"
+	echo "disk-virtio 1 case_disk_virtio cloud"
 }
 
 args_of_disk() { # kernel synic guest-case more-of-the-command-line
@@ -79,6 +80,34 @@ case_disk() { # kernel synic plain|direct
 	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
 	lacks "vmm has nothing to complain of" '^vmm: '
 	[ "$3" != direct ] || umount -l "$scratch/direct"
+}
+
+# Without VMBus: virtio-blk.
+case_disk_virtio() { # kernel
+	local sum after
+	truncate -s 64M "$scratch/data.img"
+	args_of "$1" disk_virtio
+	guest_args+=(--initrd "$work/$1/initrd.disk" --disk "$scratch/data.img,serial=data" --disk "$work/hello.iso")
+	tools_disk
+	vm "${guest_args[@]}"
+	is "ends with status 0" "$status" 0
+	is "what the kernel makes of the disk" "$(section queue | tr '\n' ,)" \
+		"logical_block_size 512,physical_block_size 4096,max_segments 254,write_cache write back,discard_granularity 4096,ro 0,"
+	has "a read-only one is" '^ro 1' <(section tools)
+	is "a DVD is one with larger blocks" "$(section dvd | grep -E 'logical|ro ' | tr '\n' ,)" "logical_block_size 2048,ro 1,"
+	has "which is mounted" '^guest: iso hello'
+	has "fio finds what it wrote" '^guest: fio good'
+	sum=$(grep -ao '^guest: written [0-9a-f]*' "$log" | cut -d ' ' -f 3)
+	has "what was synced is there after a reset" "^guest: found after reset ${sum:-nothing} "
+	has "all of it" "^guest: contents after reset good"
+	has "the file system is good" '^guest: fsck good'
+	has "discard works" '^guest: trimmed'
+	after=$(blocks_of "$scratch/data.img")
+	holds "and frees blocks in the image ($((after / 2)) KiB are left)" [ "$after" -lt 20000 ]
+	section dmesg >"$scratch/dmesg"
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+	lacks "no I/O error" 'I/O error|timed out' "$scratch/dmesg"
+	lacks "vmm has nothing to complain of" '^vmm: '
 }
 
 case_disk_many() { # count

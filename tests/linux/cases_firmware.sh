@@ -9,6 +9,8 @@ cases_firmware() {
 	echo "firmware-app-2M 1 case_firmware_app_2M"
 	echo "firmware-esp 1 case_firmware_esp"
 	echo "firmware-kernel 1 case_firmware_kernel"
+	echo "firmware-disk 1 case_firmware_disk user"
+	echo "firmware-debian 1 case_firmware_debian kvm"
 }
 
 have_ovmf() { # file
@@ -71,12 +73,15 @@ case_firmware_app_2M() {
 	is "a variable counts, over a reset" "$(efi_says count | tr '\n' ' ')" "1 2 "
 }
 
-# The same application as the loader of a disk. qemu-storage-daemon serves that.
+# The same application as the loader of a disk, of two: the one to boot from is the second.
 case_firmware_esp() {
 	have_ovmf OVMF_CODE_4M || return 0
-	serve_disk esp "$work/esp.img" off 1
-	vm --firmware "$OVMF/OVMF_CODE_4M.fd" --memory 256M --vhost-user "socket=$scratch/esp.sock,device=blk"
-	stop_backends "$backend"
+	truncate -s 1M "$scratch/empty.img"
+	vm --firmware "$OVMF/OVMF_CODE_4M.fd" --memory 256M --disk "$scratch/empty.img" --disk "$work/esp.img,readonly=on,boot=on"
+	firmware_facts 0xb0000000
+	has "virtio-blk is on the bus" '^efi: pci 0x[0-9a-f]+ 0x10421af4 '
+	# And of a medium, as installers come on.
+	vm --firmware "$OVMF/OVMF_CODE_4M.fd" --memory 256M --vmbus --disk "$work/boot.iso,boot=on"
 	firmware_facts 0xb0000000
 	has "virtio-blk is on the bus" '^efi: pci 0x[0-9a-f]+ 0x10421af4 '
 }
@@ -103,4 +108,73 @@ case_firmware_kernel() {
 	lacks "no BAR had to be moved" "BAR [0-9]+: (no space|failed|can't)|address conflict" "$scratch/dmesg"
 	has "the test device's BARs have addresses" '^0000:00:01\.0 bar0 0x' <(section pci)
 	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+}
+
+# What GRUB on an image of boot_image is to do.
+grub_says() { # image kernel-command-line
+	printf '%s\n' 'set timeout=0' "linux /vmlinuz $2" 'initrd /initrd' 'boot' >"$scratch/grub.cfg"
+	mcopy -o -i "$1@@1M" "$scratch/grub.cfg" ::EFI/BOOT/grub.cfg
+}
+
+# One image: OVMF and GRUB load the kernel from it by virtio-blk, which has the disk on VMBus then, and writes to it; a
+# reset goes the same way.
+case_firmware_disk() { # synic
+	local sum
+	have_ovmf OVMF_CODE_4M || return 0
+	cp --sparse=always "$work/boot.img" "$scratch/boot.img"
+	grub_says "$scratch/boot.img" "quiet cryptomgr.notests console=ttyS0 vmm.test=run vmm.case=firmware_disk"
+	vm --firmware "$OVMF/OVMF_CODE_4M.fd" --memory 512M --vmbus --hyperv "synic=$1" --disk "$scratch/boot.img,boot=on"
+	is "ends with status 0" "$status" 0
+	is "there is one disk, in both boots" "$(tr -d '\r' <"$log" | sed -n 's/^guest: disks //p' | sort | uniq -c | tr -s ' ')" " 2 sda "
+	lacks "and no virtio device" ' 0x1af4 ' <(section pci)
+	sum=$(grep -ao 'guest: written [0-9a-f]*' "$log" | cut -d ' ' -f 3)
+	has "what was written is there in the second boot" "^guest: found ${sum:-nothing} "
+	has "all of it" '^guest: contents good'
+	has "and in the image" "${sum:-nothing}" \
+		<(dd if="$scratch/boot.img" of="$scratch/part" bs=1M skip=48 status=none && /sbin/debugfs -R "cat /sums" "$scratch/part" 2>/dev/null | md5sum)
+	holds "whose file system is good" /sbin/e2fsck -f -n "$scratch/part" >/dev/null 2>&1
+	section dmesg >"$scratch/dmesg"
+	has "booted by EFI" 'efi: EFI v[0-9.]+ by' "$scratch/dmesg"
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
+	lacks "vmm has nothing to complain of" '^vmm: '
+}
+
+# Somebody logs in, says something, and waits for the answer.
+log_in() { # host-name command answer how-many-times-now
+	vm_says "Debian boots to the login prompt of $1" "^$1 login: " || return
+	echo root >&7
+	vm_says "which asks for a password" '^Password: ' "$4" && echo vmm >&7
+	vm_says "and gives a shell" "root@$1:~# " && echo "$2" >&7
+	vm_says "which does what it is told" "$3"
+}
+
+# A whole Debian on one image: loaded by OVMF and GRUB, it restarts itself and powers itself off.
+case_firmware_debian() { # synic
+	have_ovmf OVMF_CODE_4M || return 0
+	[ "$(id -u)" = 0 ] || { skip "only root can make a Debian root file system"; return 0; }
+	holds "tests/linux/run has made a disk with Debian" [ -e "$work/debian.img" ]
+	[ -e "$work/debian.img" ] || return 0
+	cp --sparse=always "$work/debian.img" "$scratch/debian.img"
+	grub_says "$scratch/debian.img" "quiet cryptomgr.notests console=ttyS0 root=/dev/sda2"
+	mkfifo "$scratch/in"
+	input=$scratch/in
+	exec 7<>"$scratch/in"
+	vm_start --firmware "$OVMF/OVMF_CODE_4M.fd" --nvram "$scratch/nvram" --memory 512M --vmbus --hyperv "synic=$1" \
+		--disk "$scratch/debian.img,boot=on"
+	log_in vmm 'echo "systemd: $(systemctl is-system-running --wait)"; systemctl --failed | cat; echo "first" /sys/block/*; seq 100000 >numbers; echo again >/etc/hostname; sync; echo "status $?"; reboot' '^status 0' 1 &&
+		log_in again 'echo "second" /sys/block/*; md5sum <numbers; echo "status $?."; poweroff' '^status 0\.' 2
+	vm_end
+	exec 7>&-
+	is "ends with status 0" "$status" 0
+	has "systemd is content" 'systemd: running'
+	has "no unit failed" '^0 loaded units listed'
+	is "there is one disk, in both boots" "$(tr -d '\r' <"$log" | grep -aoE '(first|second) /sys/.*' | tr '\n' ,)" \
+		"first /sys/block/sda,second /sys/block/sda,"
+	has "what was written is there after the restart" "^$(seq 100000 | md5sum)"
+	has "it has powered itself off" 'reboot: Power down'
+	dd if="$scratch/debian.img" of="$scratch/part" bs=1M skip=48 conv=sparse status=none
+	holds "the file system is good" /sbin/e2fsck -f -n "$scratch/part" >/dev/null 2>&1
+	lacks "no I/O error" 'I/O error|Sense Key|timed out'
+	lacks "vmm has nothing to complain of" '^vmm: '
 }

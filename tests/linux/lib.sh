@@ -54,9 +54,9 @@ vm_end() { # [seconds]
 	wait "$vm_pid" 2>/dev/null || status=$?
 }
 vm() { vm_start "$@"; vm_end; }
-vm_says() { # what regex: waits for it
+vm_says() { # what regex [times]: waits for it
 	local end=$((SECONDS + LIMIT))
-	until grep -aqE -- "$2" "$log"; do
+	until [ "$(grep -acE -- "$2" "$log")" -ge "${3:-1}" ]; do
 		if ! kill -0 "$vm_pid" 2>/dev/null || [ $SECONDS -ge $end ]; then
 			not_ok "$1" "nothing matches '$2'"
 			return 1

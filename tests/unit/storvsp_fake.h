@@ -44,7 +44,6 @@ struct vmbus_channel {
 struct block {
 	struct block_info info;
 	uint8_t *bytes;
-	bool closed;
 };
 
 struct fake_answer {
@@ -60,6 +59,7 @@ static struct fake {
 	struct vmbus_channel channels[FAKE_CHANNELS];
 	unsigned int offered; /* subchannels */
 	struct block blocks[FAKE_DISKS];
+	struct block_claim claim;		 /* of the first */
 	struct block_request *queue[FAKE_QUEUE]; /* under way */
 	unsigned int queued;
 	int error; /* of all requests that end */
@@ -230,7 +230,7 @@ void block_submit(struct block_request *request)
 	const struct block *block = request->block;
 	size_t sum = 0;
 
-	if (block->closed || fake.queued == FAKE_QUEUE)
+	if (fake.queued == FAKE_QUEUE)
 		abort();
 	if (request->kind != BLOCK_FLUSH &&
 	    (!request->length || request->length % block->info.block_size || request->offset % block->info.block_size ||
@@ -250,12 +250,6 @@ void block_submit(struct block_request *request)
 void block_abandon(struct block_request *request)
 {
 	(void)request;
-}
-
-void block_close(struct block *block)
-{
-	if (block)
-		block->closed = true;
 }
 
 static void fake_move(const struct block_request *request)
@@ -400,6 +394,7 @@ static void fake_setup(void)
 		memset(images[i], (int)(0x10 + i), FAKE_IMAGE);
 		disks[i] = (struct storvsp_disk){
 			.block = &fake.blocks[i],
+			.claim = i ? NULL : &fake.claim,
 			.lu = { .type = i == 2 ? SCSI_DVD : SCSI_DISK,
 				.blocks = FAKE_IMAGE / block_size,
 				.block_size = block_size,
@@ -419,9 +414,6 @@ static void fake_teardown(void)
 {
 	fake_close(0);
 	fake.device->class->destroy(fake.device);
-	for (unsigned int i = 0; i < FAKE_DISKS; i++)
-		if (!fake.blocks[i].closed)
-			abort();
 }
 
 #endif

@@ -464,6 +464,11 @@ static void test_parse(void **state)
 		assert_int_equal(disk_parse(bad[i], &o, err, sizeof(err)), -EINVAL);
 		assert_true(strlen(err) > 0);
 	}
+	assert_int_equal(disk_parse("a.iso,boot=on", &o, err, sizeof(err)), 0);
+	assert_true(o.boot && o.dvd);
+	assert_int_equal(disk_parse("a,boot=off", &o, err, sizeof(err)), 0);
+	assert_false(o.boot);
+	assert_int_equal(disk_parse("a,boot=first", &o, err, sizeof(err)), -EINVAL);
 	memset(text, 'x', PATH_MAX);
 	text[PATH_MAX] = 0;
 	assert_int_equal(disk_parse(text, &o, err, sizeof(err)), -EINVAL);

@@ -483,6 +483,38 @@ static void broken_ring(void **state)
 	}
 }
 
+/* A disk that another device has: nothing is read off the ring before that has let go. */
+static void claim(void **state)
+{
+	(void)state;
+	fake_close(0);
+	assert_false(block_claim_begin(&fake.claim)); /* it has been open */
+	block_claim_return(&fake.claim);
+	assert_true(block_claim_begin(&fake.claim));
+	assert_true(block_claim_begin(&fake.claim));
+	assert_int_equal(fake_open(0), 0);
+	assert_true(fake.channels[0].paused);
+	assert_false(block_claim_begin(&fake.claim));
+	block_claim_end(&fake.claim);
+	fake_end_turn();
+	assert_true(fake.channels[0].paused);
+	fake_close(0); /* and once more, which takes it for what it is */
+	assert_int_equal(fake_open(0), 0);
+	assert_true(fake.channels[0].paused);
+	block_claim_end(&fake.claim);
+	fake_end_turn();
+	assert_false(fake.channels[0].paused);
+	ready();
+	assert_false(block_claim_begin(&fake.claim));
+	/* A reset of the machine. */
+	fake_close(0);
+	block_claim_return(&fake.claim);
+	assert_true(block_claim_begin(&fake.claim));
+	block_claim_end(&fake.claim);
+	assert_int_equal(fake_open(0), 0);
+	assert_false(fake.channels[0].paused);
+}
+
 /* The machine ends with requests under way, one of them a pattern that is written. */
 static void end_with_requests(void **state)
 {
@@ -513,6 +545,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(machine_reset_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(bus_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken_ring, setup, teardown),
+		cmocka_unit_test_setup_teardown(claim, setup, teardown),
 		cmocka_unit_test_setup_teardown(end_with_requests, setup, teardown),
 	};
 

@@ -188,6 +188,13 @@ static void test_bootorder(void **state)
 	assert_string_equal(text, "/pci@i0cf8/scsi@3/disk@0,0\n"
 				  "/pci@i0cf8/pci8086,5845@4,1/namespace@1,0\n"
 				  "/pci@i0cf8/scsi@1f/disk@0,0\n");
+	b->bus.functions[PCI_DEVFN(31, 0)]->boots = true;
+	b->bus.functions[PCI_DEVFN(5, 0)]->boots = true; /* is no disk */
+	bootorder_build(&b->bus, text, sizeof(text));
+	assert_string_equal(text, "/pci@i0cf8/scsi@1f/disk@0,0\n"
+				  "/pci@i0cf8/scsi@3/disk@0,0\n"
+				  "/pci@i0cf8/pci8086,5845@4,1/namespace@1,0\n");
+	b->bus.functions[PCI_DEVFN(31, 0)]->boots = false;
 	assert_int_equal(bootorder_build(&b->bus, little, sizeof(little)), 27); /* whole lines */
 	assert_string_equal(little, "/pci@i0cf8/scsi@3/disk@0,0\n");
 	free_board(b);
