@@ -146,7 +146,7 @@ int devices_create(struct vm *vm, bool com1)
 	if (!ret)
 		ret = pm_create(vm, PM_BASE, PM_GSI);
 	if (!ret)
-		ret = rtc_create(vm, RTC_UTC);
+		ret = rtc_create(vm, vm->config->rtc);
 	if (!ret)
 		ret = i8042_create(vm);
 	if (!ret)

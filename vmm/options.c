@@ -337,20 +337,68 @@ static int set_device(struct parser *p, const char *value)
 	return fail(p, "--device %s: must be pci-test, hv-test or vmbus-test", value);
 }
 
-static int set_hyperv(struct parser *p, const char *value)
+/* What "on", "synic=..." or "timers=..." of this length says; false: it is none of them. */
+static bool set_hyperv_key(struct config *config, const char *key, size_t length)
 {
-	static const char *const names[] = {
-		[HV_SYNIC_AUTO] = "synic=auto", [HV_SYNIC_KVM] = "synic=kvm", [HV_SYNIC_USER] = "synic=user"
+	static const struct {
+		const char *text;
+		enum hv_synic synic;
+		enum hv_timers timers;
+	} keys[] = {
+		{ .text = "on" },
+		{ .text = "synic=auto" },
+		{ .text = "synic=kvm", .synic = HV_SYNIC_KVM },
+		{ .text = "synic=user", .synic = HV_SYNIC_USER },
+		{ .text = "timers=on", .timers = HV_TIMERS_ON },
+		{ .text = "timers=off", .timers = HV_TIMERS_OFF },
 	};
 
-	p->config->hyperv = true;
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (!strcmp(value, names[i]) || (i == HV_SYNIC_AUTO && !strcmp(value, "on"))) {
-			p->config->synic = (enum hv_synic)i;
-			return 0;
-		}
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		if (strlen(keys[i].text) != length || memcmp(keys[i].text, key, length) != 0)
+			continue;
+		if (keys[i].timers)
+			config->hv_timers = keys[i].timers;
+		else
+			config->synic = keys[i].synic;
+		return true;
 	}
-	return fail(p, "--hyperv %s: must be on, synic=auto, synic=kvm or synic=user", value);
+	return false;
+}
+
+static int set_hyperv(struct parser *p, const char *value)
+{
+	const char *at = value;
+
+	p->config->hyperv = true;
+	p->config->synic = HV_SYNIC_AUTO;
+	p->config->hv_timers = HV_TIMERS_AUTO;
+	for (;;) {
+		size_t length = strcspn(at, ",");
+
+		if (!set_hyperv_key(p->config, at, length))
+			return fail(p,
+				    "--hyperv %s: must be on, synic=auto|kvm|user or timers=on|off, or some of these",
+				    value);
+		if (!at[length])
+			return 0;
+		at += length + 1;
+	}
+}
+
+static int set_msr(struct parser *p, const char *value)
+{
+	if (strcmp(value, "ignore") != 0 && strcmp(value, "fault") != 0)
+		return fail(p, "--msr %s: must be ignore or fault", value);
+	p->config->msr = strcmp(value, "ignore") ? MSR_FAULT : MSR_IGNORE;
+	return 0;
+}
+
+static int set_rtc(struct parser *p, const char *value)
+{
+	if (strcmp(value, "utc") != 0 && strcmp(value, "local") != 0)
+		return fail(p, "--rtc %s: must be utc or local", value);
+	p->config->rtc = strcmp(value, "local") ? RTC_UTC : RTC_LOCAL;
+	return 0;
 }
 
 static int set_net(struct parser *p, const char *value)
@@ -420,7 +468,11 @@ static const struct option options[] = {
 	  "a virtio device whose back-end is another process", set_vhost_user },
 	{ "dump-dtb", "FILE", "write the machine's device tree", set_dump_dtb },
 	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", set_device },
-	{ "hyperv", "on|synic=auto|kvm|user", "be Hyper-V to the guest; who gives it the SynIC (auto)", set_hyperv },
+	{ "hyperv", "on|synic=auto|kvm|user[,timers=on|off]", "be Hyper-V to the guest; who gives it the SynIC (auto)",
+	  set_hyperv },
+	{ "msr", "ignore|fault", "what an MSR that KVM does not know does, and tell of it (as KVM does, untold)",
+	  set_msr },
+	{ "rtc", "utc|local", "what the real-time clock shows (utc)", set_rtc },
 	{ "net", "tap=NAME|fd=N|user[,mac=MAC][,queues=N][,mtu=N][,hostfwd=tcp:HOST-GUEST]...", "a network card",
 	  set_net },
 	{ "vmbus", NULL, "VMBus and its devices; implies --hyperv on", set_vmbus },

@@ -8,8 +8,10 @@
 #include <stdint.h>
 
 #include "arch/x86/hyperv/hyperv.h"
+#include "arch/x86/msr.h"
 #include "devices/block/disk.h"
 #include "devices/ivshmem/ivshmem.h"
+#include "devices/legacy/rtc.h"
 #include "devices/net/net.h"
 #include "devices/vfio-user/vfio_user.h"
 #include "devices/vhost-user/vhost_user.h"
@@ -64,6 +66,9 @@ struct config {
 	bool hyperv;   /* --hyperv, or implied by vmbus */
 	bool vmbus;
 	enum hv_synic synic;
+	enum hv_timers hv_timers;
+	enum msr_policy msr;
+	enum rtc_base rtc;
 	bool hv_test;	 /* --device hv-test */
 	bool vmbus_test; /* --device vmbus-test */
 };

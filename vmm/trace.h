@@ -20,6 +20,7 @@
 	X(mmio_write)                                                                                                  \
 	X(irq_level)                                                                                                   \
 	X(msi_route)                                                                                                   \
+	X(msr_unknown)                                                                                                 \
 	X(hv_msr_read)                                                                                                 \
 	X(hv_msr_write)                                                                                                \
 	X(hv_hypercall)                                                                                                \

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "arch/x86/hyperv/hyperv.h"
+#include "arch/x86/msr.h"
 #include "arch/x86/x86.h"
 #include "vmm/device.h"
 #include "vmm/log.h"
@@ -180,9 +181,9 @@ static void (*const exit_handlers[EXIT_REASONS])(struct vcpu *) = {
 	[KVM_EXIT_INTERNAL_ERROR] = exit_internal_error,
 	[KVM_EXIT_SYSTEM_EVENT] = exit_system_event,
 	[KVM_EXIT_IOAPIC_EOI] = exit_ioapic_eoi,
-	/* Only where the partition asked for them. */
-	[KVM_EXIT_X86_RDMSR] = hv_exit_rdmsr,
-	[KVM_EXIT_X86_WRMSR] = hv_exit_wrmsr,
+	/* Only where the partition or --msr asked for them. */
+	[KVM_EXIT_X86_RDMSR] = msr_exit_read,
+	[KVM_EXIT_X86_WRMSR] = msr_exit_write,
 	[KVM_EXIT_HYPERV] = hv_exit_hyperv,
 };
 

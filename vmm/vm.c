@@ -23,6 +23,7 @@
 
 #include "arch/x86/firmware.h"
 #include "arch/x86/hyperv/hyperv.h"
+#include "arch/x86/msr.h"
 #include "arch/x86/x86.h"
 #include "devices/legacy/uart.h"
 #include "devices/registry.h"
@@ -445,6 +446,8 @@ int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
 	}
 	if (!ret && config->hyperv)
 		ret = hv_create(vm, config->synic);
+	if (!ret && config->msr != MSR_HOST)
+		ret = unknown_msrs_create(vm);
 	if (!ret)
 		ret = create_vcpus(vm);
 	if (!ret) {
@@ -583,6 +586,7 @@ void vm_destroy(struct vm *vm)
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
 		vcpu_destroy(&vm->vcpus[i]);
 	hv_destroy(vm->hyperv);
+	unknown_msrs_free(vm->unknown_msrs);
 	firmware_free(vm->firmware);
 	free(vm->vcpus);
 	free(vm->cpuid);

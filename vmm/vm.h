@@ -28,6 +28,7 @@ struct drives;
 struct firmware;
 struct pci_bus;
 struct uart;
+struct unknown_msrs;
 struct vcpu;
 struct vmbus;
 struct x86_boot;
@@ -70,8 +71,9 @@ struct vm {
 	struct pm *pm;
 	struct drives *drives; /* NULL: none */
 	struct pci_bus *pci;
-	struct hv_partition *hyperv; /* NULL: none */
-	struct vmbus *vmbus;	     /* NULL: the machine has none */
+	struct hv_partition *hyperv;	   /* NULL: none */
+	struct vmbus *vmbus;		   /* NULL: the machine has none */
+	struct unknown_msrs *unknown_msrs; /* NULL: KVM's own policy for them */
 
 	/* vCPU threads park while stop is set; the rest is under lock. */
 	pthread_mutex_t lock;

@@ -9,10 +9,12 @@
 #include "arch/x86/layout.h"
 #include "arch/x86/x86.h"
 #include "devices/legacy/pm.h"
+#include "devices/legacy/uart.h"
 #include "devices/pci/pci.h"
 #include "firmware/acpi/tables.h"
 #include "vmm/device.h"
 #include "vmm/log.h"
+#include "vmm/options.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -89,6 +91,11 @@ int x86_build_acpi(struct vm *vm, struct acpi_tables *tables)
 	};
 	int ret = -ENOMEM;
 
+	/* What a firmware starts may know of no other place to ask; a kernel entered directly has a command line. */
+	if (vm->config->firmware) {
+		config.serial_port = UART_COM1_PORT;
+		config.serial_gsi = UART_COM1_GSI;
+	}
 	find_windows(vm, &w);
 	config.ecam_base = w.ecam;
 	config.mmio32 = (struct acpi_range){ w.mmio32.base, w.mmio32.size };

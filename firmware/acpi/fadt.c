@@ -70,17 +70,6 @@ enum {
 #define NO_C2 101
 #define NO_C3 1001
 
-#define GAS_SYSTEM_IO 1
-
-/* Generic Address Structure (5.2.3.2) of an I/O port; width in bytes, access 1, 2 or 4. */
-static void set_gas(struct acpi_buf *b, uint32_t at, uint16_t port, uint8_t width, uint8_t access)
-{
-	acpi_buf_set(b, at, GAS_SYSTEM_IO, 1);
-	acpi_buf_set(b, at + 1, 8u * width, 1);
-	acpi_buf_set(b, at + 3, access == 4 ? 3 : access, 1);
-	acpi_buf_set(b, at + 4, port, 8);
-}
-
 struct register_block {
 	uint32_t legacy, x, len_at; /* offsets in the FADT */
 	uint8_t port_offset, len, access;
@@ -103,9 +92,9 @@ static void set_registers(struct acpi_buf *b, uint32_t fadt, const struct acpi_c
 			continue;
 		acpi_buf_set(b, fadt + r->legacy, port, 4);
 		acpi_buf_set(b, fadt + r->len_at, r->len, 1);
-		set_gas(b, fadt + r->x, port, r->len, r->access);
+		acpi_set_gas(b, fadt + r->x, port, r->len, r->access);
 	}
-	set_gas(b, fadt + RESET_REG, config->reset_port, 1, 1);
+	acpi_set_gas(b, fadt + RESET_REG, config->reset_port, 1, 1);
 	acpi_buf_set(b, fadt + RESET_VALUE, config->reset_value, 1);
 }
 

@@ -13,6 +13,23 @@
 #define RSDP_V1_LEN 20
 #define FACS_LEN    64 /* 5.2.10 */
 
+#define GAS_SYSTEM_IO 1
+
+/* Microsoft, "Serial Port Console Redirection Table", revision 2. */
+enum {
+	SPCR_ADDRESS = 40,
+	SPCR_INTERRUPT_TYPE = 52,
+	SPCR_GSI = 54,
+	SPCR_BAUD = 58,
+	SPCR_STOP_BITS = 60,
+	SPCR_TERMINAL = 62,
+	SPCR_PCI_DEVICE = 64,
+	SPCR_LEN = 80,
+};
+#define SPCR_INTERRUPT_IOAPIC 2
+#define SPCR_BAUD_115200      7
+#define SPCR_TERMINAL_VT_UTF8 2
+
 static const char oem_id[6] = "VMM   ";
 static const char oem_table_id[8] = "VMM     ";
 static const char creator_id[4] = "VMM ";
@@ -105,6 +122,35 @@ static uint32_t add_waet(struct acpi_file *f)
 	return start;
 }
 
+void acpi_set_gas(struct acpi_buf *b, uint32_t at, uint16_t port, uint8_t width, uint8_t access)
+{
+	acpi_buf_set(b, at, GAS_SYSTEM_IO, 1);
+	acpi_buf_set(b, at + 1, 8u * width, 1);
+	acpi_buf_set(b, at + 3, access == 4 ? 3 : access, 1);
+	acpi_buf_set(b, at + 4, port, 8);
+}
+
+/*
+ * Serial Port Console Redirection Table (Microsoft, revision 2): the port on which Windows has its Emergency Management
+ * Services. Fields that stay zero: a full 16550, no flow control, no PCI device's flags.
+ */
+static uint32_t add_spcr(struct acpi_file *f, const struct acpi_config *config)
+{
+	uint32_t start = acpi_begin_table(f, "SPCR", 2);
+	struct acpi_buf *b = &f->data;
+
+	acpi_buf_zero(b, SPCR_LEN - ACPI_HEADER_LEN);
+	acpi_set_gas(b, start + SPCR_ADDRESS, config->serial_port, 1, 1);
+	acpi_buf_set(b, start + SPCR_INTERRUPT_TYPE, SPCR_INTERRUPT_IOAPIC, 1);
+	acpi_buf_set(b, start + SPCR_GSI, config->serial_gsi, 4);
+	acpi_buf_set(b, start + SPCR_BAUD, SPCR_BAUD_115200, 1);
+	acpi_buf_set(b, start + SPCR_STOP_BITS, 1, 1);
+	acpi_buf_set(b, start + SPCR_TERMINAL, SPCR_TERMINAL_VT_UTF8, 1);
+	acpi_buf_set(b, start + SPCR_PCI_DEVICE, UINT32_MAX, 4); /* device and vendor: none */
+	acpi_end_table(f, start);
+	return start;
+}
+
 static uint32_t add_xsdt(struct acpi_file *f, const uint32_t *tables, size_t count)
 {
 	uint32_t start = acpi_begin_table(f, "XSDT", 1);
@@ -128,9 +174,10 @@ static void build_tables(struct acpi_file *f, const struct acpi_config *config, 
 		acpi_add_madt(f, config),
 		add_mcfg(f, config),
 		add_waet(f),
+		config->serial_port ? add_spcr(f, config) : 0,
 	};
 
-	*xsdt = add_xsdt(f, tables, sizeof(tables) / sizeof(*tables));
+	*xsdt = add_xsdt(f, tables, sizeof(tables) / sizeof(*tables) - !config->serial_port);
 }
 
 /* Revision 2 without an RSDT: every OS that runs in 64-bit mode reads the XSDT. */

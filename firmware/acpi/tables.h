@@ -75,6 +75,9 @@ struct acpi_config {
 	 */
 	int (*intx_gsi)(unsigned int device, unsigned int pin);
 
+	uint16_t serial_port; /* a 16550 for an OS's emergency console (SPCR), 115200 8N1; 0: none is named */
+	uint8_t serial_gsi;
+
 	bool has_8042;
 	bool has_rtc;		 /* CMOS RTC at port 0x70, century in byte 0x32 */
 	bool has_vga;		 /* an OS may write to 0xA0000 or the VGA ports */

@@ -19,6 +19,9 @@ void acpi_point(struct acpi_file *f, uint32_t offset, uint8_t size, enum acpi_fi
 /* Returns -EEXIST if two devices of one scope would have one name, else 0. */
 int acpi_check_nodes(const struct acpi_config *config);
 
+/* Generic Address Structure (5.2.3.2) of an I/O port; width in bytes, access 1, 2 or 4. */
+void acpi_set_gas(struct acpi_buf *b, uint32_t at, uint16_t port, uint8_t width, uint8_t access);
+
 /* Each appends one table and returns its offset. */
 uint32_t acpi_add_fadt(struct acpi_file *f, const struct acpi_config *config, uint32_t facs, uint32_t dsdt);
 uint32_t acpi_add_madt(struct acpi_file *f, const struct acpi_config *config);

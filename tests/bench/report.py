@@ -153,7 +153,8 @@ def summarize(config, chosen, mode, notes, raw):
             contestant['metrics']['ratio'] = {'median': ratio, 'min': ratio, 'max': ratio, 'n': 1}
     references = {config[name].get('reference_title', c['reference']): None
                   for name, c in measured.items() if 'ratio' in c['metrics']}
-    return {'title': config['bench']['title'], 'kind': kind, 'mode': mode, 'unit': KINDS[kind]['unit'][mode],
+    return {'title': config['bench']['title'], 'until': config['bench'].get('until', '/init'), 'kind': kind,
+            'mode': mode, 'unit': KINDS[kind]['unit'][mode],
             'reference': ' or '.join(references) or None, 'notes': notes, 'contestants': contestants}
 
 
@@ -174,7 +175,7 @@ def cell(metrics, metric, digits, main):
 def table(results):
     kind = KINDS[results['kind']]
     columns = kind['columns'][results['mode']]
-    rows = [['contestant'] + [title for _, title, _ in columns]]
+    rows = [['contestant'] + [title.replace('/init', results['until']) for _, title, _ in columns]]
     for c in results['contestants']:
         rows.append([c['title']] + [cell(c['metrics'], metric, digits, kind['main']) for metric, _, digits in columns])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -6,6 +6,8 @@
  *   count   adds one to a variable that lasts, and tells it
  *   reset   resets while the count is below 2
  *   exit    leaves boot services before the power-off
+ *   draw    draws a picture (tests/efi/picture knows it), and waits for a byte at the serial port before the power-off;
+ *           with exit, or a driver of the firmware's may take the byte
  *
  * Its last act is to power off.
  */
@@ -13,6 +15,7 @@
 
 #define MAP_MAX	    (64 * 1024)
 #define SERIAL_PORT 0x3f8
+#define LSR_READY   0x01
 #define LSR_IDLE    0x20
 #define RESETS	    2
 
@@ -310,13 +313,36 @@ static void walk_pci(const struct app *app)
 	}
 }
 
-static void count_graphics(const struct app *app)
+static struct efi_graphics *find_graphics(const struct app *app)
 {
 	efi_handle handles[16];
 	uint64_t size = sizeof(handles);
 	efi_status status = app->boot->locate_handle(EFI_BY_PROTOCOL, &graphics_guid, NULL, &size, handles);
+	struct efi_graphics *graphics = NULL;
 
 	line("gop", status ? 0 : size / sizeof(efi_handle));
+	if (!status && app->boot->handle_protocol(handles[0], &graphics_guid, (void **)&graphics))
+		bad("graphics", size);
+	return graphics;
+}
+
+/* Straight into the frame buffer, and a square of one colour by the firmware. */
+static void draw(struct efi_graphics *graphics)
+{
+	const struct efi_graphics_mode *mode = graphics->mode;
+	const struct efi_graphics_info *info = mode->info;
+	const uint32_t colour = 0x123456;
+
+	if (info->format != EFI_BGRX || mode->size < 4ULL * info->line * info->height) {
+		bad("graphics mode", info->format);
+		return;
+	}
+	for (uint32_t y = 0; y < info->height; y++)
+		for (uint32_t x = 0; x < info->width; x++)
+			((volatile uint32_t *)mode->base)[y * info->line + x] =
+				(x & 255) << 16 | (y & 255) << 8 | (((x >> 8) << 4 | y >> 8) & 255);
+	if (graphics->blt(graphics, &colour, EFI_BLT_FILL, 0, 0, 40, 30, 100, 50, 0))
+		bad("filling a square", mode->mode);
 }
 
 static uint64_t count_boots(const struct app *app)
@@ -359,12 +385,21 @@ static void leave(struct app *app)
 	show_time(app); /* by runtime services alone */
 }
 
+static void wait_for_byte(void)
+{
+	text("efi: drawn\r\n");
+	while (!(in8(SERIAL_PORT + 5) & LSR_READY))
+		;
+	in8(SERIAL_PORT);
+}
+
 efi_status efi_main(efi_handle handle, struct efi_system *system);
 
 efi_status efi_main(efi_handle handle, struct efi_system *system)
 {
 	struct app app = { handle, system, system->boot, system->runtime, 0 };
 	struct efi_loaded_image *image = NULL;
+	struct efi_graphics *graphics;
 	uint64_t count = 0;
 
 	text("\r\nefi: hello\r\n");
@@ -375,11 +410,15 @@ efi_status efi_main(efi_handle handle, struct efi_system *system)
 	walk_map(&app);
 	show_time(&app);
 	walk_pci(&app);
-	count_graphics(&app);
+	graphics = find_graphics(&app);
 	if (image && has_word(image, "count"))
 		count = count_boots(&app);
+	if (graphics && image && has_word(image, "draw"))
+		draw(graphics);
 	if (image && has_word(image, "exit"))
 		leave(&app);
+	if (graphics && image && has_word(image, "draw"))
+		wait_for_byte();
 	text("efi: done\r\n");
 	if (image && has_word(image, "reset") && count < RESETS)
 		app.runtime->reset(EFI_RESET_COLD, 0, 0, NULL);

@@ -22,6 +22,8 @@ typedef void *efi_handle;
 #define EFI_RESET_COLD	  0
 #define EFI_RESET_OFF	  2
 #define EFI_BY_PROTOCOL	  2
+#define EFI_BLT_FILL	  0
+#define EFI_BGRX	  1 /* PixelBlueGreenRedReserved8BitPerColor */
 #define EFI_FN(name, ...) efi_status (*name)(__VA_ARGS__)
 
 struct efi_guid {
@@ -94,6 +96,25 @@ struct efi_system {
 	struct efi_boot_services *boot;
 	uint64_t tables_count;
 	struct efi_table *tables;
+};
+
+/* EFI_GRAPHICS_OUTPUT_PROTOCOL, and what its mode points to. */
+struct efi_graphics_info {
+	uint32_t version, width, height, format, masks[4], line; /* line: pixels from one to the next */
+};
+
+struct efi_graphics_mode {
+	uint32_t modes, mode;
+	const struct efi_graphics_info *info;
+	uint64_t info_size, base, size;
+};
+
+struct efi_graphics {
+	void *query_mode;
+	EFI_FN(set_mode, struct efi_graphics *graphics, uint32_t mode);
+	EFI_FN(blt, struct efi_graphics *graphics, const void *buffer, uint32_t operation, uint64_t from_x,
+	       uint64_t from_y, uint64_t x, uint64_t y, uint64_t width, uint64_t height, uint64_t delta);
+	const struct efi_graphics_mode *mode;
 };
 
 /* EFI_LOADED_IMAGE_PROTOCOL */

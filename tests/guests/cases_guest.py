@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Guests that test the machine from inside."""
 
+import os
 import re
 import signal
 import subprocess
@@ -120,6 +121,14 @@ def _(m):
 @case("timer: PM timer, LAPIC timer, RTC")
 def _(m):
     m.run("timer", "--cmdline", f"now={int(time.time())}").expect(0)
+
+
+@case("timer: the real-time clock in local time")
+def _(m):
+    for zone, seconds in (("XXX-5:30", 19800), ("XXX8", -28800)):
+        m.run("timer", "--rtc", "local", "--cmdline", f"clock-only now={int(time.time()) + seconds}",
+              env={**os.environ, "TZ": zone}).expect(0)
+    m.run("timer", "--rtc", "utc", "--cmdline", f"clock-only now={int(time.time())}", env={**os.environ, "TZ": "XXX8"}).expect(0)
 
 
 def smp_case(cpus, mode):

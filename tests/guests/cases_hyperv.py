@@ -72,8 +72,20 @@ hv_case("all event flags", "hyperv_synic", "test=flags", *TEST)
 hv_case("event flags interrupt on their edge", "hyperv_synic", "test=edges", *TEST)
 hv_case("gates of events", "hyperv_synic", "test=event-gates", *TEST)
 hv_case("events to 3 VPs", "hyperv_synic", "test=events-to-vps cpus=4", "--cpus", 4, *TEST)
-hv_case("synthetic timers beside messages", "hyperv_synic", "test=stimer", *TEST, out="[0-9]+ timer messages",
-        backends=("kvm",))
+for synic in BACKENDS:
+    TIMERS = ("--hyperv", f"synic={synic},timers=on", *TEST)
+    hv_case("synthetic timers beside messages", "hyperv_synic", "test=stimer", *TIMERS, out="[0-9]+ timer messages",
+            backends=(synic,))
+    hv_case("synthetic timers: messages", "hyperv_synic", "test=stimer-messages", *TIMERS, backends=(synic,))
+    hv_case("synthetic timers: interrupts", "hyperv_synic", "test=stimer-direct", *TIMERS, out="300 waits",
+            backends=(synic,))
+    hv_case("synthetic timers: not offered", "hyperv_synic", "test=stimer", "--hyperv", f"synic={synic},timers=off", *TEST,
+            out="no synthetic timers", backends=(synic,))
+hv_case("CPUID with timers", "hyperv", "test=cpuid", "--hyperv", "synic=user,timers=on",
+        cmdline={"user": f"eax={0xaef} ebx={0x30} edx={0x80500} hints={0x220}"}, backends=("user",))
+hv_case("MSRs with timers", "hyperv", "test=msrs", "--hyperv", "synic=user,timers=on", backends=("user",))
+hv_case("hostile storm with timers", "hyperv_hostile", "test=storm seed=5 rounds=2000", "--hyperv", "synic=user,timers=on", *TEST,
+        out="survived", backends=("user",))
 hv_case("round trips", "hyperv_synic", "test=round-trip count=100", *TEST, out="doorbell: average.*signal, polled: average")
 
 for start in range(1, 5):
@@ -84,10 +96,62 @@ hv_case("hostile: slots scribbled over", "hyperv_hostile", "test=scribble", "--c
 hv_case("hostile: hypercall from ring 3", "hyperv_hostile", "test=ring3", *TEST, out="survived")
 
 
-def reset_case(which):
-    @case(f"hyperv: reset, a fresh partition each time, {which}")
+def crash_case(which):
+    @case(f"hyperv: a bug check of Windows, {which}")
     def run(m):
-        r = m.run("hyperv", *backend(m, which), *TEST, "--cpus", 2, "--stats", "stats.json", "--cmdline",
+        m.run("hyperv", *backend(m, which), "--cmdline", "test=crash windows").expect(
+            3, err="crashed: bug check 0x1000, parameters 0x1001 0x1002 0x1003 0x1004\n$")
+
+
+# What KVM does by itself depends on a parameter of its module; without --hyperv there is no backend.
+MSR_LINES = {
+    "fault": ("--msr fault: the guest reads MSR 0x12345000, which is unknown: #GP",
+              "--msr fault: the guest writes 0x1122334455667788 to MSR 0x12344fff, which is unknown: #GP"),
+    "ignore": ("--msr ignore: the guest reads MSR 0x12345000, which is unknown: 0",
+               "--msr ignore: the guest writes 0x1122334455667788 to MSR 0x12344fff, which is unknown: dropped"),
+}
+
+
+def kvm_ignores_msrs():
+    try:
+        with open("/sys/module/kvm/parameters/ignore_msrs", encoding="ascii") as f:
+            return f.read().strip() == "Y"
+    except OSError:
+        return False
+
+
+def msr_case(which, policy):
+    @case(f"msr: unknown ones, --msr {policy}, {which}")
+    def run(m):
+        if kvm_ignores_msrs():
+            raise Skip("this KVM ignores them itself (kvm.ignore_msrs)")
+        options = [] if which == "no Hyper-V" else backend(m, which)
+        line = f"policy={policy}" + (" hyperv" if options else "")
+        r = m.run("msr", *options, "--msr", policy, "--cmdline", line).expect(0)
+        check(r.err.splitlines() == [f"vmm: {text}" for text in MSR_LINES[policy]], str(r))
+        # As many lines as there is room for, and one that says so.
+        lines = m.run("msr", *options, "--msr", policy, "--cmdline", f"{line} walk=300").expect(0).err.splitlines()
+        check(len(lines) == 33 and lines[-1].endswith("uses more than 32 unknown MSRs; no more are told"), str(lines))
+
+
+for where in ("no Hyper-V", *BACKENDS):
+    for what in MSR_LINES:
+        msr_case(where, what)
+
+
+@case("msr: without the option nothing is told")
+def _(m):
+    if kvm_ignores_msrs():
+        raise Skip("this KVM ignores them itself (kvm.ignore_msrs)")
+    r = m.run("msr", "--cmdline", "policy=fault").expect(0)
+    check(not r.err, str(r))
+
+
+def reset_case(which, timers=""):
+    @case(f"hyperv: reset, a fresh partition each time, {which}{timers}")
+    def run(m):
+        backend(m, which)
+        r = m.run("hyperv", "--hyperv", f"synic={which}{timers}", *TEST, "--cpus", 2, "--stats", "stats.json", "--cmdline",
                   "test=reset boots=4", timeout=30).expect(0)
         check(re.findall(r"boot (\d)\n", r.out) == list("1234"), str(r))
         check(m.stats()["resets"] == 3, str(m.stats()))
@@ -95,6 +159,8 @@ def reset_case(which):
 
 for kind in BACKENDS:
     reset_case(kind)
+    crash_case(kind)
+reset_case("user", ",timers=on")
 
 
 @case("hyperv: without the option there is none of it")

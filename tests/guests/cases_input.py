@@ -40,6 +40,8 @@ OPTIONS = {
     "serial": (["--serial", "tty"], "--serial tty: must be"),
     "serial file": (["--serial", "file:"], "--serial file:: must be"),
     "boot": (["--boot", "fast"], "--boot fast: must be"),
+    "msr": (["--msr", "drop"], "--msr drop: must be ignore or fault"),
+    "rtc": (["--rtc", "gmt"], "--rtc gmt: must be utc or local"),
     "timeout 0": (["--timeout", "0"], "--timeout 0: "),
     "timeout -1": (["--timeout", "-1"], "--timeout -1: "),
     "timeout words": (["--timeout", "1m"], "--timeout 1m: "),

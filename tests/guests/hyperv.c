@@ -313,6 +313,8 @@ static void crash(bool message)
 	static const char text[] = "Kernel panic: out of \"coffee\"\n\x1b[31m<6>second line\n";
 
 	memcpy(text_page, text, sizeof(text));
+	if (rt_arg("windows"))
+		wrmsr(HV_GUEST_OS_ID, 0x0001040a00004563); /* Microsoft, Windows NT, 10.0, build 17763 */
 	for (uint32_t i = 0; i < 3; i++)
 		wrmsr(HV_CRASH_P0 + i, 0x1000 + i);
 	wrmsr(HV_CRASH_P0 + 3, message ? (uint64_t)text_page : 0x1003);

@@ -544,6 +544,104 @@ static void test_stimer(void)
 	rt_print("%u timer messages\n", timer);
 }
 
+/* The message of a timer that runs once: what it says, and that the timer is off after it. */
+static void one_message(unsigned int index, uint64_t due)
+{
+	struct hv_message m;
+
+	wrmsr(HV_STIMER0_COUNT + 2 * index, due);
+	CHECK_EQ(rdmsr(HV_STIMER0_COUNT + 2 * index), due);
+	wrmsr(HV_STIMER0_CONFIG + 2 * index, SINT << 16 | STIMER_ENABLE);
+	hv_await(0, SINT, &m);
+	CHECK(hv_reference_time() >= due);
+	CHECK_EQ(m.type, TIMER_MESSAGE);
+	CHECK_EQ(m.size, 24);
+	CHECK_EQ(m.word[0], index);
+	CHECK_EQ((uint64_t)m.word[3] << 32 | m.word[2], due);
+	CHECK(((uint64_t)m.word[5] << 32 | m.word[4]) >= due);
+	CHECK_EQ(rdmsr(HV_STIMER0_CONFIG + 2 * index), SINT << 16);
+}
+
+/* Messages: in time and in the past, from each timer; a tick that nobody takes is lost, one that is not wanted too. */
+static void test_stimer_messages(void)
+{
+	struct hv_message m;
+
+	CHECK(cpuid(0x40000003, 0).eax & HAS_STIMER);
+	hv_sint_enable(SINT, VECTOR, 0);
+	for (unsigned int i = 0; i < 4; i++)
+		one_message(i, hv_reference_time() + 10000 * i);
+	one_message(2, 1);
+	/* To SINT 0 there are none, and without a count no timer runs. */
+	wrmsr(HV_STIMER0_COUNT, 0);
+	wrmsr(HV_STIMER0_CONFIG, SINT << 16 | STIMER_ENABLE | STIMER_AUTO_ENABLE);
+	wrmsr(HV_STIMER0_COUNT, 0);
+	CHECK_EQ(rdmsr(HV_STIMER0_CONFIG) & STIMER_ENABLE, 0);
+	wrmsr(HV_STIMER0_CONFIG, 0);
+	/* Ticks do not pile up: the slot holds one and at most one waits. */
+	wrmsr(HV_STIMER0_COUNT, 5000);
+	wrmsr(HV_STIMER0_CONFIG, SINT << 16 | STIMER_PERIODIC | STIMER_ENABLE);
+	rt_delay(20000);
+	wrmsr(HV_STIMER0_CONFIG, 0);
+	CHECK(hv_take(0, SINT, &m));
+	CHECK(!hv_take(0, SINT, &m));
+	/* One that was stopped in time never comes. */
+	wrmsr(HV_STIMER0_COUNT, hv_reference_time() + 50000);
+	wrmsr(HV_STIMER0_CONFIG, SINT << 16 | STIMER_ENABLE);
+	wrmsr(HV_STIMER0_CONFIG, 0);
+	rt_delay(10000);
+	CHECK(!hv_take(0, SINT, &m));
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+	return *state = *state * 1664525 + 1013904223;
+}
+
+/* Interrupts: each of many short waits ends, none early; a period goes on until it is stopped. */
+static void test_stimer_direct(void)
+{
+	const uint32_t count = (uint32_t)rt_arg_number("count", 300);
+	const uint8_t vector = 0xed;
+	uint32_t seed = 1, seen;
+	uint64_t start;
+
+	CHECK(cpuid(0x40000003, 0).edx & HAS_DIRECT_STIMER);
+	wrmsr(HV_STIMER0_CONFIG + 2, STIMER_DIRECT | STIMER_AUTO_ENABLE | (uint32_t)vector << 4);
+	for (uint32_t i = 1; i <= count; i++) {
+		uint64_t due = hv_reference_time() + (next_random(&seed) >> 16) % 3000;
+
+		wrmsr(HV_STIMER0_COUNT + 2, due);
+		CHECK(rt_wait(vector, i, WAIT_US));
+		CHECK(hv_reference_time() >= due);
+		CHECK_EQ(rt_interrupts[vector], i);
+	}
+	/* Set anew again and again while it runs: the last time counts, once. */
+	start = hv_reference_time();
+	for (uint32_t i = 0; i < 100; i++)
+		wrmsr(HV_STIMER0_COUNT + 2, start + 200000 + i);
+	seen = rt_interrupts[vector];
+	CHECK(rt_wait(vector, seen + 1, WAIT_US));
+	CHECK(hv_reference_time() >= start + 200000 + 99);
+	rt_delay(5000);
+	irq_window();
+	CHECK_EQ(rt_interrupts[vector], seen + 1);
+	wrmsr(HV_STIMER0_CONFIG + 2, STIMER_DIRECT | STIMER_PERIODIC | (uint32_t)vector << 4);
+	start = hv_reference_time();
+	wrmsr(HV_STIMER0_COUNT + 2, 10000);
+	wrmsr(HV_STIMER0_CONFIG + 2, rdmsr(HV_STIMER0_CONFIG + 2) | STIMER_ENABLE);
+	CHECK(rt_wait(vector, seen + 11, 20 * WAIT_US));
+	CHECK(hv_reference_time() >= start + 10 * 10000);
+	CHECK(rdmsr(HV_STIMER0_CONFIG + 2) & STIMER_ENABLE);
+	wrmsr(HV_STIMER0_COUNT + 2, 0);
+	irq_window();
+	seen = rt_interrupts[vector];
+	rt_delay(5000);
+	irq_window();
+	CHECK_EQ(rt_interrupts[vector], seen);
+	rt_print("%u waits\n", count);
+}
+
 static bool ring_bell(void)
 {
 	uint32_t before = rt_interrupts[OTHER_VECTOR];
@@ -631,6 +729,8 @@ void guest_main(void)
 		{ "event-gates", test_event_gates },
 		{ "events-to-vps", test_events_to_vps },
 		{ "stimer", test_stimer },
+		{ "stimer-messages", test_stimer_messages },
+		{ "stimer-direct", test_stimer_direct },
 		{ "round-trip", test_round_trip },
 	};
 

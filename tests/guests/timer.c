@@ -169,14 +169,20 @@ static void rtc_irq(struct rt_frame *frame)
 	lapic_eoi();
 }
 
+static void check_clock(void)
+{
+	const uint64_t want = rt_arg_number("now", 0), shown = rtc_seconds();
+
+	CHECK(shown + 2 >= want && shown <= want + 60);
+}
+
 static void rtc(void)
 {
-	uint64_t want = rt_arg_number("now", 0), first, start;
+	uint64_t first, start;
 
 	CHECK_EQ(cmos(RTC_B) & 0x7e, 0x02); /* BCD, 24 hours, no interrupts */
 	CHECK_EQ(cmos(RTC_D), 0x80);	    /* the battery is good */
-	first = rtc_seconds();
-	CHECK(first + 2 >= want && first <= want + 60);
+	check_clock();
 	/* The periodic interrupt, 1024 Hz. */
 	rt_handlers[RTC] = rtc_irq;
 	ioapic_route(8, RTC, IOAPIC_EDGE, lapic_id());
@@ -186,6 +192,7 @@ static void rtc(void)
 	CHECK(rt_wait(RTC, 4, SECOND));
 	set_cmos(RTC_B, 0x02);
 	cmos(RTC_C);
+	rt_handlers[RTC] = NULL; /* one that was on its way finds nothing in C */
 	irq_window();
 	/* The end of an update, by its flag; the time is the next second then. */
 	start = rt_ticks();
@@ -198,6 +205,10 @@ static void rtc(void)
 
 void guest_main(void)
 {
+	if (rt_arg("clock-only")) {
+		check_clock();
+		return;
+	}
 	pic_off();
 	lapic_enable(false);
 	pm_timer();

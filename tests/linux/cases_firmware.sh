@@ -29,13 +29,13 @@ efi_says() { # key
 }
 
 # What each run of the application must tell.
-firmware_facts() { # ecam
+firmware_facts() { # ecam [seconds that its clock is ahead of UTC]
 	local table ram now year month day hour minute second
 	is "ends with status 0" "$status" 0
 	lacks "nothing is bad" '^efi: BAD'
 	lacks "vmm has nothing to complain of" '^vmm: '
 	has "came to its end" '^efi: done'
-	for table in APIC DSDT FACP MCFG WAET; do
+	for table in APIC DSDT FACP MCFG SPCR WAET; do
 		has "ACPI: $table" "^efi: acpi $table [0-9]+"
 	done
 	is "ECAM is where this firmware puts it" "$(efi_says ecam | sort -u)" "$1"
@@ -46,12 +46,13 @@ firmware_facts() { # ecam
 	has "Q35's host bridge and LPC bridge" '^efi: pci 0x0 0x29c08086 '
 	has "at 1f.0" '^efi: pci 0xf8 0x29188086 '
 	read -r year month day hour minute second < <(efi_says time | tail -n 1)
-	now=$(date +%s)
+	now=$(($(date +%s) + ${2:-0}))
 	second=$(date -u -d "$year-$month-$day $hour:$minute:$second" +%s)
 	holds "the time is the host's" [ $((now - second)) -ge -2 -a $((now - second)) -le "$LIMIT" ]
 }
 
-# A variable is kept over a reset, and by --nvram over the end of vmm; boot services are left before the power-off.
+# A variable is kept over a reset, and by --nvram over the end of vmm; boot services are left before the power-off. With
+# --control there is a picture, which "screenshot" shows as it was drawn.
 case_firmware_app_4M() {
 	have_ovmf OVMF_CODE_4M || return 0
 	args_of_firmware OVMF_CODE_4M "count reset exit"
@@ -59,17 +60,37 @@ case_firmware_app_4M() {
 	firmware_facts 0xb0000000
 	is "a variable counts, over a reset" "$(efi_says count | tr '\n' ' ')" "1 2 "
 	is "--nvram made a file" "$(stat -c %s "$scratch/nvram")" "$(stat -c %s "$OVMF/OVMF_VARS_4M.fd")"
-	vm "${guest_args[@]}" --nvram "$scratch/nvram"
+	is "without --control there is no picture" "$(efi_says gop | sort -u)" 0
+	args_of_firmware OVMF_CODE_4M "count exit draw"
+	mkfifo "$scratch/keys"
+	exec 7<>"$scratch/keys"
+	input=$scratch/keys vm_start "${guest_args[@]}" --nvram "$scratch/nvram" --control "$scratch/ctl"
+	vm_says "the application draws" '^efi: drawn' && firmware_picture
+	echo >&7
+	vm_end
+	exec 7>&-
 	is "ends with status 0" "$status" 0
+	lacks "nothing is bad" '^efi: BAD'
+	lacks "vmm has nothing to complain of" '^vmm: '
 	is "which the next run goes on with" "$(efi_says count)" 3
 }
 
-# Without --nvram variables last as long as vmm.
+# The picture that the guest has drawn, and places where none can be put.
+firmware_picture() {
+	local width height
+	read -r width height < <("$vmm" ctl --json "$scratch/ctl" screenshot file="$scratch/picture.png" |
+		sed -n 's/.*"width": *\([0-9]*\), *"height": *\([0-9]*\).*/\1 \2/p')
+	holds "a picture of ${width:-no width} by ${height:-no height}" [ "${width:-0}" -ge 640 -a "${height:-0}" -ge 480 ]
+	is "every pixel of it is as drawn" "$("$here/../efi/picture" "$scratch/picture.png" "${width:-0}" "${height:-0}" 2>&1)" ""
+	has "a place for no file is told" 'No such file' <("$vmm" ctl "$scratch/ctl" screenshot file=/nonexistent/x.png 2>&1)
+}
+
+# Without --nvram variables last as long as vmm. The clock is in local time here.
 case_firmware_app_2M() {
 	have_ovmf OVMF_CODE || return 0
 	args_of_firmware OVMF_CODE "count reset"
-	vm "${guest_args[@]}"
-	firmware_facts 0xb0000000
+	TZ=XXX-5:30 vm "${guest_args[@]}" --rtc local
+	firmware_facts 0xb0000000 19800
 	is "a variable counts, over a reset" "$(efi_says count | tr '\n' ' ')" "1 2 "
 }
 
@@ -86,13 +107,14 @@ case_firmware_esp() {
 	has "virtio-blk is on the bus" '^efi: pci 0x[0-9a-f]+ 0x10421af4 '
 }
 
-# The kernel comes by fw_cfg and is started by its EFI stub; a disk is there too, so that BARs are.
+# The kernel comes by fw_cfg and is started by its EFI stub; a device is there too, so that BARs are. With a firmware it is
+# offered synthetic timers, whoever does the SynIC's work.
 case_firmware_kernel() {
 	local begin end
 	have_ovmf OVMF_CODE_4M || return 0
 	args_of cloud facts console=ttyS0
 	begin=$(date +%s)
-	vm --firmware "$OVMF/OVMF_CODE_4M.fd" "${guest_args[@]}" --memory 512M --device pci-test
+	vm --firmware "$OVMF/OVMF_CODE_4M.fd" "${guest_args[@]}" --memory 512M --device pci-test --hyperv synic=user
 	end=$(date +%s)
 	is "ends with status 0" "$status" 0
 	has "everything was printed" '^== end'
@@ -104,6 +126,7 @@ case_firmware_kernel() {
 	facts_console com1
 	facts_time "$begin" "$end"
 	facts_interrupts 1
+	has "the synthetic timers interrupt" 'HVS: .*[1-9]' "$scratch/interrupts"
 	facts_log
 	lacks "no BAR had to be moved" "BAR [0-9]+: (no space|failed|can't)|address conflict" "$scratch/dmesg"
 	has "the test device's BARs have addresses" '^0000:00:01\.0 bar0 0x' <(section pci)

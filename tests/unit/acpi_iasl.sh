@@ -76,7 +76,7 @@ check_tables()
 {
 	rm -f ./*
 	"$dump" . "$1" || fail "acpi_dump failed for $1 CPUs"
-	for table in XSDT FACP FACS APIC MCFG WAET DSDT; do
+	for table in XSDT FACP FACS APIC MCFG WAET SPCR DSDT; do
 		[ -s $table.dat ] || fail "$table: not reachable from the RSDP"
 		timeout 60 iasl -d $table.dat >log 2>&1 || { cat log; fail "$table: can't be disassembled"; }
 		! grep -iE 'error|warning|invalid|incorrect' log || fail "$table: iasl -d complains"

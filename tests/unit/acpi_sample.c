@@ -166,6 +166,8 @@ void acpi_sample_init(struct acpi_sample *s, unsigned int cpus)
 		.mmio32 = { 0x80000000, 0x60000000 },
 		.mmio64 = { 0x4000000000, 0x4000000000 },
 		.intx_gsi = intx_gsi,
+		.serial_port = 0x3F8,
+		.serial_gsi = 4,
 		.has_rtc = true,
 		.has_legacy_devices = true,
 		.nodes = s->nodes,

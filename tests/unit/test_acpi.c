@@ -188,10 +188,10 @@ static void test_fixups_inside(void **state)
 			assert_int_equal(f->data.bytes[c->offset], 0);
 		}
 	}
-	/* RSDP to XSDT; XSDT to four tables; FADT to FACS and twice DSDT */
-	assert_int_equal(pointers, 8);
+	/* RSDP to XSDT; XSDT to five tables; FADT to FACS and twice DSDT */
+	assert_int_equal(pointers, 9);
 	assert_int_equal(m->tables.files[ACPI_FILE_RSDP].checksum_count, 2);
-	assert_int_equal(m->tables.files[ACPI_FILE_TABLES].checksum_count, 6);
+	assert_int_equal(m->tables.files[ACPI_FILE_TABLES].checksum_count, 7);
 }
 
 static void assert_gas(const uint8_t *gas, uint64_t port, unsigned int bits, unsigned int access)
@@ -334,7 +334,7 @@ static void test_madt_x2apic(void **state)
 static void test_small_tables(void **state)
 {
 	struct machine *m = *state;
-	const uint8_t *mcfg, *waet;
+	const uint8_t *mcfg, *waet, *spcr;
 
 	assert_int_equal(place(m, 0xF0000, 0x100000), 0);
 	mcfg = find(m, "MCFG");
@@ -344,6 +344,31 @@ static void test_small_tables(void **state)
 	waet = find(m, "WAET");
 	assert_int_equal(load(waet + 4, 4), 40);
 	assert_int_equal(load(waet + 36, 4), 3);
+	/* A 16550 at port 3F8h, GSI 4 by the I/O APIC, 115200 8N1, VT-UTF8, no PCI device. */
+	spcr = find(m, "SPCR");
+	assert_int_equal(load(spcr + 4, 4), 80);
+	assert_int_equal(spcr[8], 2);
+	assert_memory_equal(spcr + 36, "\0\0\0\0", 4);
+	assert_gas(spcr + 40, 0x3F8, 8, 1);
+	assert_memory_equal(spcr + 52, "\x02\0\x04\0\0\0\x07\0\x01\0\x02\0\xFF\xFF\xFF\xFF", 16);
+	for (unsigned int i = 68; i < 80; i++)
+		assert_int_equal(spcr[i], 0);
+}
+
+/* Without a port to name there is no such table, and nothing else is missing. */
+static void test_no_spcr(void **state)
+{
+	struct machine *m = *state;
+	const uint8_t *xsdt;
+
+	m->sample.config.serial_port = 0;
+	rebuild(m, 0);
+	assert_int_equal(place(m, 0xF0000, 0x100000), 0);
+	find(m, "WAET");
+	xsdt = table_at(m, load(m->rsdp + 24, 8));
+	assert_int_equal(load(xsdt + 4, 4), 36 + 4 * 8);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_memory_not_equal(table_at(m, load(xsdt + 36 + 8 * i, 8)), "SPCR", 4);
 }
 
 static bool dsdt_contains(struct machine *m, const void *bytes, size_t len)
@@ -480,19 +505,13 @@ static void test_build_without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		MACHINE_TEST(test_place_twice),
-		MACHINE_TEST(test_place_refused),
-		MACHINE_TEST(test_fixups_inside),
-		MACHINE_TEST(test_fadt),
-		MACHINE_TEST(test_fadt_choices),
-		MACHINE_TEST(test_madt),
-		MACHINE_TEST(test_madt_intx),
-		MACHINE_TEST(test_madt_x2apic),
-		MACHINE_TEST(test_small_tables),
-		MACHINE_TEST(test_dsdt_choices),
-		MACHINE_TEST(test_bad_nodes),
-		MACHINE_TEST(test_bad_config),
-		MACHINE_TEST(test_build_without_memory),
+		MACHINE_TEST(test_place_twice),	  MACHINE_TEST(test_place_refused),
+		MACHINE_TEST(test_fixups_inside), MACHINE_TEST(test_fadt),
+		MACHINE_TEST(test_fadt_choices),  MACHINE_TEST(test_madt),
+		MACHINE_TEST(test_madt_intx),	  MACHINE_TEST(test_madt_x2apic),
+		MACHINE_TEST(test_small_tables),  MACHINE_TEST(test_no_spcr),
+		MACHINE_TEST(test_dsdt_choices),  MACHINE_TEST(test_bad_nodes),
+		MACHINE_TEST(test_bad_config),	  MACHINE_TEST(test_build_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,8 @@ struct fixture {
 	struct hv_post_input posted;
 	enum hv_status post_status;
 	int event;
+	uint64_t os_id;
+	struct hv_vp vp;
 };
 
 static struct {
@@ -95,7 +97,14 @@ static void disconnect_port(struct hv_partition *partition, uint32_t connection,
 	of(partition)->disconnects++;
 }
 
-static const struct hv_backend backend = { .name = "test", .connect = connect_port, .disconnect = disconnect_port };
+static uint64_t guest_os_id(struct hv_vp *vp)
+{
+	return of(vp->partition)->os_id;
+}
+
+static const struct hv_backend backend = {
+	.name = "test", .connect = connect_port, .disconnect = disconnect_port, .guest_os_id = guest_os_id
+};
 
 static enum hv_status post(void *opaque, uint32_t connection, uint32_t type, const void *payload, size_t size)
 {
@@ -118,6 +127,7 @@ static int setup(void **state)
 	f->vm.memory.host = f->ram;
 	f->vm.memory.size = f->vm.memory.low_size = RAM_SIZE;
 	f->partition.vm = &f->vm;
+	f->vp.partition = &f->partition;
 	f->partition.backend = &backend;
 	pthread_rwlock_init(&f->partition.ports_lock, NULL);
 	f->event = eventfd(0, EFD_NONBLOCK);
@@ -539,6 +549,106 @@ static void jumps_of_the_page_land(void **state)
 	assert_memory_equal(page + sizeof(endbr32), slow, sizeof(slow));
 }
 
+/* Synthetic timers. */
+
+#define MESSAGES (3ull << HV_STIMER_SINT_SHIFT) /* to SINT 3 */
+
+static void timer_runs_once(void **state)
+{
+	struct hv_stimer t = { 0 };
+	uint64_t expired;
+
+	(void)state;
+	assert_true(hv_stimer_due(&t) == HV_STIMER_NEVER);
+	hv_stimer_write_count(&t, 100, 10);
+	assert_true(hv_stimer_due(&t) == HV_STIMER_NEVER);
+	hv_stimer_write_config(&t, MESSAGES | HV_STIMER_ENABLE, 20);
+	assert_int_equal(hv_stimer_due(&t), 100);
+	assert_int_equal(hv_stimer_sint(&t), 3);
+	assert_false(hv_stimer_expire(&t, 99, &expired));
+	assert_true(hv_stimer_expire(&t, 150, &expired));
+	assert_int_equal(expired, 100);
+	assert_int_equal(t.config, MESSAGES);
+	assert_false(hv_stimer_expire(&t, 1000, &expired));
+	/* The count starts it by itself, and stops it. */
+	hv_stimer_write_config(&t, HV_STIMER_DIRECT | HV_STIMER_AUTO_ENABLE | 0x51ull << HV_STIMER_VECTOR_SHIFT, 1000);
+	assert_true(hv_stimer_due(&t) == HV_STIMER_NEVER);
+	hv_stimer_write_count(&t, 2000, 1000);
+	assert_int_equal(hv_stimer_due(&t), 2000);
+	assert_int_equal(hv_stimer_vector(&t), 0x51);
+	hv_stimer_write_count(&t, 0, 1500);
+	assert_true(hv_stimer_due(&t) == HV_STIMER_NEVER);
+	assert_false(hv_stimer_expire(&t, 3000, &expired));
+}
+
+static void timer_has_a_period(void **state)
+{
+	struct hv_stimer t = { 0 };
+	uint64_t expired;
+
+	(void)state;
+	hv_stimer_write_count(&t, 100, 0);
+	hv_stimer_write_config(&t, MESSAGES | HV_STIMER_PERIODIC | HV_STIMER_ENABLE, 1000);
+	assert_int_equal(hv_stimer_due(&t), 1100);
+	assert_true(hv_stimer_expire(&t, 1100, &expired));
+	assert_int_equal(expired, 1100);
+	assert_int_equal(hv_stimer_due(&t), 1200);
+	/* Three and a half periods late: the next one is in its place. */
+	assert_true(hv_stimer_expire(&t, 1550, &expired));
+	assert_int_equal(expired, 1200);
+	assert_int_equal(hv_stimer_due(&t), 1600);
+	assert_false(hv_stimer_expire(&t, 1599, &expired));
+	/* Counts that no time has. */
+	hv_stimer_write_count(&t, UINT64_MAX, 1600);
+	assert_true(hv_stimer_due(&t) == UINT64_MAX);
+	hv_stimer_write_count(&t, 1, 1600);
+	assert_true(hv_stimer_expire(&t, UINT64_MAX, &expired));
+	assert_true(hv_stimer_due(&t) == UINT64_MAX);
+}
+
+static void timer_without_a_place_does_not_run(void **state)
+{
+	struct hv_stimer t = { 0 };
+
+	(void)state;
+	hv_stimer_write_config(&t, MESSAGES | HV_STIMER_ENABLE, 0);
+	assert_int_equal(t.config, MESSAGES);
+	hv_stimer_write_count(&t, 100, 0);
+	hv_stimer_write_config(&t, HV_STIMER_ENABLE, 0); /* a message to SINT 0 */
+	assert_int_equal(t.config, 0);
+}
+
+/* One message of a timer waits at most, there is always room for it, and it can be taken back. */
+static void timer_messages_wait(void **state)
+{
+	struct hv_queue *queue = calloc(1, sizeof(*queue));
+	struct hv_message slot = { 0 };
+	uint32_t word[2] = { 0, 77 }, got;
+
+	(void)state;
+	assert_non_null(queue);
+	for (uint32_t i = 0; i < HV_QUEUE_MAX; i++)
+		assert_true(hv_queue_put(queue, 1, &i, sizeof(i)));
+	for (word[0] = 0; word[0] < HV_STIMERS; word[0]++) {
+		assert_true(hv_queue_put_timer(queue, word[0], word, sizeof(word)));
+		assert_false(hv_queue_put_timer(queue, word[0], word, sizeof(word)));
+	}
+	assert_false(hv_queue_put_timer(queue, HV_STIMERS, word, sizeof(word)));
+	assert_false(hv_queue_put(queue, 1, word, sizeof(word)));
+	hv_queue_drop_timer(queue, 2);
+	hv_queue_drop_timer(queue, 2);
+	assert_int_equal(queue->count, HV_QUEUE_MAX + HV_STIMERS - 1);
+	for (uint32_t i = 0; i < HV_QUEUE_MAX + HV_STIMERS - 1; i++) {
+		assert_true(hv_queue_deliver(queue, &slot));
+		memcpy(&got, slot.payload, sizeof(got));
+		assert_int_equal(slot.type, i < HV_QUEUE_MAX ? 1 : HV_MESSAGE_TIMER);
+		assert_int_equal(got, i < HV_QUEUE_MAX ? i : i - HV_QUEUE_MAX < 2 ? i - HV_QUEUE_MAX : 3);
+		slot.type = HV_MESSAGE_NONE;
+	}
+	assert_false(hv_queue_deliver(queue, &slot));
+	free(queue);
+}
+
 /* Crash. */
 
 static void crash_text_is_made_harmless(void **state)
@@ -548,13 +658,28 @@ static void crash_text_is_made_harmless(void **state)
 	struct fixture *f = *state;
 
 	memcpy(f->ram + HV_PAGE, text, sizeof(text));
-	hv_crashed(&f->partition, p, true);
+	hv_crashed(&f->vp, p, true);
 	assert_int_equal(said.status, STATUS_PANICKED);
 	assert_int_equal(said.lines, 4);
 	assert_string_equal(said.text[0], "the guest has crashed: parameters 0x1 0x2 0x3 0x1000 0x15");
 	assert_string_equal(said.text[1], "  guest: one");
 	assert_string_equal(said.text[2], "  guest: ?[2Jtwo tabs");
 	assert_string_equal(said.text[3], "  guest: ?");
+}
+
+/* TLFS 2.6: of the systems, only Windows gives a code first. */
+static void bug_check_of_windows(void **state)
+{
+	static const uint64_t p[HV_CRASH_PARAMETERS] = { 0xd1, 1, 2, 3, 4 };
+	struct fixture *f = *state;
+
+	f->os_id = 0x0001040a00004563; /* Microsoft, Windows NT, 10.0 */
+	hv_crashed(&f->vp, p, false);
+	assert_string_equal(said.text[0], "the guest has crashed: bug check 0xd1, parameters 0x1 0x2 0x3 0x4");
+	f->os_id = 0x8100000000000001; /* Linux */
+	hv_crashed(&f->vp, p, false);
+	assert_string_equal(said.text[1], "the guest has crashed: parameters 0xd1 0x1 0x2 0x3 0x4");
+	assert_int_equal(said.lines, 2);
 }
 
 static void crash_text_is_bounded(void **state)
@@ -564,20 +689,20 @@ static void crash_text_is_bounded(void **state)
 	size_t printed = 0;
 
 	memset(f->ram, 'x', RAM_SIZE);
-	hv_crashed(&f->partition, p, true);
+	hv_crashed(&f->vp, p, true);
 	for (unsigned int i = 1; i < said.lines; i++)
 		printed += strspn(said.text[i] + strlen("  guest: "), "x");
 	assert_int_equal(printed, HV_PAGE);
 
 	memset(&said, 0, sizeof(said));
 	p[3] = RAM_SIZE - 8;
-	hv_crashed(&f->partition, p, true);
+	hv_crashed(&f->vp, p, true);
 	assert_int_equal(said.lines, 1);
 	p[3] = UINT64_MAX - 8;
 	p[4] = 0;
-	hv_crashed(&f->partition, p, true);
+	hv_crashed(&f->vp, p, true);
 	assert_int_equal(said.lines, 2);
-	hv_crashed(&f->partition, p, false);
+	hv_crashed(&f->vp, p, false);
 	assert_int_equal(said.lines, 3);
 }
 
@@ -595,12 +720,17 @@ int main(void)
 		cmocka_unit_test(scale_counts_100_ns),
 		cmocka_unit_test(page_and_counter_agree),
 		cmocka_unit_test(slow_tsc_gives_no_page),
+		cmocka_unit_test(timer_runs_once),
+		cmocka_unit_test(timer_has_a_period),
+		cmocka_unit_test(timer_without_a_place_does_not_run),
+		cmocka_unit_test(timer_messages_wait),
 		TEST(decodes_input_value),
 		TEST(posts_a_copy),
 		TEST(ports_come_and_go),
 		TEST(port_works_where_kvm_has_no_room),
 		cmocka_unit_test(jumps_of_the_page_land),
 		TEST(crash_text_is_made_harmless),
+		TEST(bug_check_of_windows),
 		TEST(crash_text_is_bounded),
 	};
 

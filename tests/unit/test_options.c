@@ -72,6 +72,16 @@ static void hyperv_and_its_synic(void **state)
 	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "synic=kvm", "--vmbus"), 0);
 	assert_true(config.vmbus);
 	assert_int_equal(config.synic, HV_SYNIC_KVM);
+	assert_int_equal(config.hv_timers, HV_TIMERS_AUTO);
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "synic=user,timers=on"), 0);
+	assert_int_equal(config.synic, HV_SYNIC_USER);
+	assert_int_equal(config.hv_timers, HV_TIMERS_ON);
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "synic=user,timers=on", "--hyperv", "timers=off"), 0);
+	assert_int_equal(config.synic, HV_SYNIC_AUTO);
+	assert_int_equal(config.hv_timers, HV_TIMERS_OFF);
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "synic=user,"), -EINVAL);
+	assert_int_equal(PARSE("--kernel", "k", "--hyperv", "timers"), -EINVAL);
+	assert_non_null(strstr(err, "timers=on|off"));
 	assert_int_equal(PARSE("--kernel", "k", "--vmbus"), 0);
 	assert_true(config.hyperv);
 	assert_true(config.vmbus);
@@ -322,6 +332,24 @@ static void ivshmem_mistakes(void **state)
 	assert_int_equal(parse(argv), 0);
 }
 
+static void msrs_and_clock(void **state)
+{
+	(void)state;
+	assert_int_equal(PARSE("--kernel", "k"), 0);
+	assert_int_equal(config.msr, MSR_HOST);
+	assert_int_equal(config.rtc, RTC_UTC);
+	assert_int_equal(PARSE("--kernel", "k", "--msr", "ignore", "--rtc=local"), 0);
+	assert_int_equal(config.msr, MSR_IGNORE);
+	assert_int_equal(config.rtc, RTC_LOCAL);
+	assert_int_equal(PARSE("--kernel", "k", "--msr=fault", "--rtc", "local", "--rtc", "utc"), 0);
+	assert_int_equal(config.msr, MSR_FAULT);
+	assert_int_equal(config.rtc, RTC_UTC);
+	assert_int_equal(PARSE("--kernel", "k", "--msr", "ignored"), -EINVAL);
+	assert_non_null(strstr(err, "--msr ignored: must be ignore or fault"));
+	assert_int_equal(PARSE("--kernel", "k", "--rtc", "localtime"), -EINVAL);
+	assert_non_null(strstr(err, "--rtc localtime: must be utc or local"));
+}
+
 static void firmware_and_nvram(void **state)
 {
 	(void)state;
@@ -355,6 +383,7 @@ int main(void)
 		cmocka_unit_test(ivshmem_good),
 		cmocka_unit_test(ivshmem_mistakes),
 		cmocka_unit_test(firmware_and_nvram),
+		cmocka_unit_test(msrs_and_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,11 +51,15 @@ static void print_message(const struct hv_partition *partition, uint64_t gpa, ui
 	print_text(text, size);
 }
 
-void hv_crashed(struct hv_partition *partition, const uint64_t p[HV_CRASH_PARAMETERS], bool message)
+/* Windows writes the code of the bug check and its four parameters; what Linux writes first is no such code. */
+void hv_crashed(struct hv_vp *vp, const uint64_t p[HV_CRASH_PARAMETERS], bool message)
 {
-	log_line("the guest has crashed: parameters 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx", (unsigned long long)p[0],
-		 (unsigned long long)p[1], (unsigned long long)p[2], (unsigned long long)p[3],
-		 (unsigned long long)p[4]);
+	struct hv_partition *partition = vp->partition;
+	const bool windows = HV_OS_VENDOR(partition->backend->guest_os_id(vp)) == HV_OS_VENDOR_WINDOWS;
+
+	log_line("the guest has crashed: %s 0x%llx%s 0x%llx 0x%llx 0x%llx 0x%llx", windows ? "bug check" : "parameters",
+		 (unsigned long long)p[0], windows ? ", parameters" : "", (unsigned long long)p[1],
+		 (unsigned long long)p[2], (unsigned long long)p[3], (unsigned long long)p[4]);
 	if (message)
 		print_message(partition, p[3], p[4]);
 	vm_exit(partition->vm, STATUS_PANICKED);

@@ -22,6 +22,7 @@ struct vcpu;
 struct vm;
 
 enum hv_synic { HV_SYNIC_AUTO, HV_SYNIC_KVM, HV_SYNIC_USER };
+enum hv_timers { HV_TIMERS_AUTO, HV_TIMERS_ON, HV_TIMERS_OFF }; /* synthetic ones; AUTO: KVM's, or with --firmware */
 
 #define HV_QUEUE_MAX 64 /* messages that wait for a SINT's slot */
 

@@ -17,6 +17,7 @@
 #include "arch/x86/hyperv/clock.h"
 #include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/hyperv/slot.h"
+#include "arch/x86/hyperv/stimer.h"
 #include "arch/x86/hyperv/tlfs.h"
 #include "vmm/bus.h"
 
@@ -32,7 +33,7 @@ struct hv_features {
 
 /*
  * A virtual processor. lock guards all but the first two fields; it is a leaf: nothing else is locked under it, and
- * of others only irq_send() and vcpu_kick() are called, which are a system call each.
+ * of others only irq_send() and vcpu_kick() are called, which are a system call each, and hv_clock_read().
  *
  * message_page and event_page are host addresses while SIMP and SIEFP are enabled, else NULL; the registers are as the
  * guest wrote them. The kvm backend keeps them up to date from KVM_EXIT_HYPERV, and leaves vp_assist alone.
@@ -85,6 +86,7 @@ struct hv_backend {
 	void (*hyperv)(struct hv_vp *vp);
 	void (*work)(struct hv_vp *vp);				    /* hv_vcpu_work() */
 	uint64_t (*reference_time)(struct hv_partition *partition); /* any thread; NULL: partition->clock */
+	uint64_t (*guest_os_id)(struct hv_vp *vp); /* what the guest says it is; on the vCPU's thread */
 };
 
 extern const struct hv_backend hv_backend_user, hv_backend_kvm;
@@ -139,14 +141,17 @@ bool hv_vp_deliver(struct hv_vp *vp, unsigned int sint, bool *room);
  */
 void hv_vp_interrupt(const struct hv_vp *vp, unsigned int sint);
 
+/* An interrupt with that vector at the VP's local APIC; one below 16 would be an exception's, and is none. */
+void hv_vp_vector(const struct hv_vp *vp, uint8_t vector);
+
 /* Calls the room listener. Hold no lock. */
 void hv_room(struct hv_partition *partition);
 
 /*
- * The guest has crashed: prints its five parameters and, if message is set, the text they point to, and ends the run
- * with status 3.
+ * The guest has crashed: prints its five parameters, the first as a bug-check code if Windows gives it, and, if message
+ * is set, the text they point to, and ends the run with status 3. On the vCPU's thread.
  */
-void hv_crashed(struct hv_partition *partition, const uint64_t parameters[HV_CRASH_PARAMETERS], bool message);
+void hv_crashed(struct hv_vp *vp, const uint64_t parameters[HV_CRASH_PARAMETERS], bool message);
 
 /* The page a register of the kind (address | enable) names: its host address, NULL if that is not all RAM. */
 void *hv_page(const struct hv_partition *partition, uint64_t value);

@@ -172,15 +172,21 @@ int hv_post_message(struct hv_partition *partition, unsigned int vp_index, unsig
 }
 
 /* Where the APIC is disabled the interrupt is lost, as TLFS 11.8 says; the message or flag is not. */
-void hv_vp_interrupt(const struct hv_vp *vp, unsigned int sint)
+void hv_vp_vector(const struct hv_vp *vp, uint8_t vector)
 {
 	const struct irq_message message = {
 		.address = LAPIC_BASE | vp->vcpu->apic_id << LAPIC_ID_BITS,
-		.data = (uint32_t)(vp->sint[sint] & HV_SINT_VECTOR),
+		.data = vector,
 	};
 
-	if (!(vp->sint[sint] & HV_SINT_POLLING))
+	if (vector >= HV_SINT_VECTOR_LOWEST)
 		irq_send(&vp->partition->vm->irqs, &message);
+}
+
+void hv_vp_interrupt(const struct hv_vp *vp, unsigned int sint)
+{
+	if (!(vp->sint[sint] & HV_SINT_POLLING))
+		hv_vp_vector(vp, (uint8_t)(vp->sint[sint] & HV_SINT_VECTOR));
 }
 
 /* Event flags are ours alone with either backend, and atomic: any thread sets them. */

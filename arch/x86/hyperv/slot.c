@@ -3,18 +3,58 @@
 
 #include <string.h>
 
-bool hv_queue_put(struct hv_queue *queue, uint32_t type, const void *payload, size_t size)
-{
-	struct hv_message *m;
+#define PLACES (HV_QUEUE_MAX + HV_STIMERS)
 
-	if (queue->count == HV_QUEUE_MAX)
-		return false;
-	m = &queue->messages[(queue->head + queue->count++) % HV_QUEUE_MAX];
+static struct hv_message *at(struct hv_queue *queue, unsigned int index)
+{
+	return &queue->messages[(queue->head + index) % PLACES];
+}
+
+static void append(struct hv_queue *queue, uint32_t type, const void *payload, size_t size)
+{
+	struct hv_message *m = at(queue, queue->count++);
+
 	memset(m, 0, sizeof(*m));
 	m->type = type;
 	m->payload_size = (uint8_t)size;
 	memcpy(m->payload, payload, size);
+}
+
+bool hv_queue_put(struct hv_queue *queue, uint32_t type, const void *payload, size_t size)
+{
+	if (queue->count >= HV_QUEUE_MAX)
+		return false;
+	append(queue, type, payload, size);
 	return true;
+}
+
+/* Where in the queue the timer's message is; the queue's count if nowhere. */
+static unsigned int find_timer(struct hv_queue *queue, uint32_t timer)
+{
+	unsigned int i;
+
+	for (i = 0; i < queue->count; i++)
+		if (at(queue, i)->type == HV_MESSAGE_TIMER && !memcmp(at(queue, i)->payload, &timer, sizeof(timer)))
+			break;
+	return i;
+}
+
+bool hv_queue_put_timer(struct hv_queue *queue, uint32_t timer, const void *payload, size_t size)
+{
+	if (queue->count == PLACES || find_timer(queue, timer) < queue->count)
+		return false;
+	append(queue, HV_MESSAGE_TIMER, payload, size);
+	return true;
+}
+
+void hv_queue_drop_timer(struct hv_queue *queue, uint32_t timer)
+{
+	unsigned int i = find_timer(queue, timer);
+
+	if (i == queue->count)
+		return;
+	for (queue->count--; i < queue->count; i++)
+		*at(queue, i) = *at(queue, i + 1);
 }
 
 void hv_queue_clear(struct hv_queue *queue)
@@ -51,7 +91,7 @@ bool hv_queue_deliver(struct hv_queue *queue, struct hv_message *slot)
 	}
 	queue->count--;
 	/* An empty queue begins at its start again: most never use more than one of their pages. */
-	queue->head = queue->count ? (queue->head + 1) % HV_QUEUE_MAX : 0;
+	queue->head = queue->count ? (queue->head + 1) % PLACES : 0;
 	fill(slot, m, queue->count ? HV_MESSAGE_FLAG_PENDING : 0);
 	return true;
 }

@@ -17,14 +17,19 @@
 #include "arch/x86/hyperv/hyperv.h"
 #include "arch/x86/hyperv/tlfs.h"
 
-/* Messages that wait for a slot. Zero-initialise; the owner locks. */
+/* Messages that wait for a slot: HV_QUEUE_MAX, and one of each timer besides. Zero-initialise; the owner locks. */
 struct hv_queue {
 	unsigned int head, count;
-	struct hv_message messages[HV_QUEUE_MAX];
+	struct hv_message messages[HV_QUEUE_MAX + HV_STIMERS];
 };
 
 /* Appends a copy; false if it is full. size <= HV_MESSAGE_PAYLOAD. */
 bool hv_queue_put(struct hv_queue *queue, uint32_t type, const void *payload, size_t size);
+
+/* The message of a timer of that number; false if one waits already. And takes it back, if it still waits. */
+bool hv_queue_put_timer(struct hv_queue *queue, uint32_t timer, const void *payload, size_t size);
+void hv_queue_drop_timer(struct hv_queue *queue, uint32_t timer);
+
 void hv_queue_clear(struct hv_queue *queue);
 
 /*

@@ -26,12 +26,13 @@
 #include <sys/ioctl.h>
 
 #include "arch/x86/hyperv/internal.h"
+#include "arch/x86/msr.h"
 #include "vmm/log.h"
+#include "vmm/options.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define LEAVES_MAX 32
-#define STIMERS	   4
 
 #define OFFERED_MSRS                                                                                                   \
 	(HV_ACCESS_VP_RUNTIME | HV_ACCESS_TIME_REF_COUNT | HV_ACCESS_SYNIC | HV_ACCESS_STIMER | HV_ACCESS_APIC |       \
@@ -94,6 +95,10 @@ static int read_features(struct hv_partition *partition)
 			f->hints = (e->eax & OFFERED_HINTS) | HV_HINT_DEPRECATE_AUTO_EOI;
 		}
 	}
+	if (partition->vm->config->hv_timers == HV_TIMERS_OFF) {
+		f->msrs &= ~HV_ACCESS_STIMER;
+		f->features &= ~HV_FEATURE_DIRECT_STIMER;
+	}
 	free(cpuid);
 	return ret;
 }
@@ -109,7 +114,7 @@ static int set_filter(struct hv_partition *partition)
 {
 	enum { SYNIC_BASE = 0x40000080, SYNIC_COUNT = 0x20, CRASH_COUNT = 8 };
 	uint8_t synic[SYNIC_COUNT / 8], crash[CRASH_COUNT / 8];
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_FILTER } };
+	int ret;
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = {
@@ -123,8 +128,11 @@ static int set_filter(struct hv_partition *partition)
 	deny(synic, SYNIC_BASE, HV_MSR_EOM, 1);
 	deny(synic, SYNIC_BASE, HV_MSR_SINT0, HV_SINTS);
 	deny(crash, HV_MSR_CRASH_P0, HV_MSR_CRASH_P0, HV_CRASH_PARAMETERS + 1);
-	if (ioctl(partition->vm->fd, KVM_ENABLE_CAP, &cap) < 0)
+	ret = msr_enable_exits(partition->vm);
+	if (ret) {
+		errno = -ret;
 		return fail("KVM_CAP_X86_USER_SPACE_MSR");
+	}
 	if (ioctl(partition->vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
 		return fail("KVM_X86_SET_MSR_FILTER");
 	return 0;
@@ -159,6 +167,16 @@ static bool set_msr(const struct hv_vp *vp, uint32_t msr, uint64_t value)
 	one->entries[0].index = msr;
 	one->entries[0].data = value;
 	return ioctl(vp->vcpu->fd, KVM_SET_MSRS, one) == 1;
+}
+
+static uint64_t guest_os_id(struct hv_vp *vp)
+{
+	char buffer[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] __attribute__((aligned(8))) = { 0 };
+	struct kvm_msrs *one = (struct kvm_msrs *)buffer;
+
+	one->nmsrs = 1;
+	one->entries[0].index = HV_MSR_GUEST_OS_ID;
+	return ioctl(vp->vcpu->fd, KVM_GET_MSRS, one) == 1 ? one->entries[0].data : 0;
 }
 
 static int add_vcpu(struct hv_vp *vp)
@@ -254,8 +272,9 @@ static bool write_sint(struct hv_vp *vp, unsigned int sint, uint64_t value)
 	return true;
 }
 
-static bool write_crash(struct hv_partition *partition, uint32_t msr, uint64_t value)
+static bool write_crash(struct hv_vp *vp, uint32_t msr, uint64_t value)
 {
+	struct hv_partition *partition = vp->partition;
 	uint64_t parameters[HV_CRASH_PARAMETERS];
 
 	if (msr == HV_MSR_CRASH_CTL && !(value & HV_CRASH_NOTIFY))
@@ -266,7 +285,7 @@ static bool write_crash(struct hv_partition *partition, uint32_t msr, uint64_t v
 	memcpy(parameters, partition->crash, sizeof(parameters));
 	pthread_mutex_unlock(&partition->lock);
 	if (msr == HV_MSR_CRASH_CTL)
-		hv_crashed(partition, parameters, value & HV_CRASH_MESSAGE);
+		hv_crashed(vp, parameters, value & HV_CRASH_MESSAGE);
 	return true;
 }
 
@@ -279,7 +298,7 @@ static bool write_msr(struct hv_vp *vp, uint32_t msr, uint64_t value)
 	case HV_MSR_SINT0 ... HV_MSR_SINT0 + HV_SINTS - 1:
 		return write_sint(vp, msr - HV_MSR_SINT0, value);
 	case HV_MSR_CRASH_P0 ... HV_MSR_CRASH_CTL:
-		return write_crash(vp->partition, msr, value);
+		return write_crash(vp, msr, value);
 	default:
 		return false;
 	}
@@ -345,7 +364,7 @@ static int reset_vp(struct hv_vp *vp)
 {
 	bool ok = true;
 
-	for (uint32_t i = 0; i < 2 * STIMERS; i++)
+	for (uint32_t i = 0; i < 2 * HV_STIMERS; i++)
 		if (vp->partition->features.msrs & HV_ACCESS_STIMER)
 			ok &= set_msr(vp, HV_MSR_STIMER0_CONFIG + i, 0);
 	ok &= set_msr(vp, HV_MSR_SCONTROL, 0) && set_msr(vp, HV_MSR_SIMP, 0) && set_msr(vp, HV_MSR_SIEFP, 0);
@@ -405,4 +424,5 @@ const struct hv_backend hv_backend_kvm = {
 	.hyperv = exit_hyperv,
 	.work = work,
 	.reference_time = reference_time,
+	.guest_os_id = guest_os_id,
 };

@@ -19,7 +19,9 @@
 #include "arch/x86/hyperv/internal.h"
 #include "arch/x86/hyperv/page.h"
 #include "arch/x86/hyperv/user.h"
+#include "arch/x86/msr.h"
 #include "vmm/log.h"
+#include "vmm/options.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -47,7 +49,6 @@ static const char *missing(const struct vm *vm)
 /* Documentation/virt/kvm/api.rst, KVM_X86_SET_MSR_FILTER: a clear bit denies, and a denied access is an exit. */
 static int filter_msrs(struct vm *vm)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_FILTER } };
 	uint8_t none[FILTER_BITMAP] = { 0 };
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
@@ -56,10 +57,11 @@ static int filter_msrs(struct vm *vm)
 			       .base = HV_MSR_FIRST,
 			       .bitmap = none },
 	};
+	int ret = msr_enable_exits(vm);
 
-	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0 || ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
-		return -errno;
-	return 0;
+	if (!ret && ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
+		ret = -errno;
+	return ret;
 }
 
 /* The regions are there to be named and to keep others off; hv_exit_io() comes before the bus. */
@@ -75,12 +77,22 @@ static int claim_ports(struct hv_partition *partition)
 	return ret ? ret : bus_add(&partition->vm->pio, signal);
 }
 
+/* A firmware's guest may be Windows, which has no better timer; Linux, entered directly, has one that costs no exit. */
+static bool offers_timers(const struct hv_partition *partition)
+{
+	const struct config *config = partition->vm->config;
+
+	return config->hv_timers == HV_TIMERS_AUTO ? config->firmware != NULL : config->hv_timers == HV_TIMERS_ON;
+}
+
 static int init(struct hv_partition *partition)
 {
 	int ret = filter_msrs(partition->vm);
 
 	if (!ret)
 		ret = claim_ports(partition);
+	if (!ret && offers_timers(partition))
+		ret = hv_user_create_timers(partition);
 	if (ret)
 		log_line("--hyperv synic=user: %s", strerror(-ret));
 	return ret;
@@ -88,7 +100,7 @@ static int init(struct hv_partition *partition)
 
 static void destroy(struct hv_partition *partition)
 {
-	(void)partition; /* the regions end with the bus, and all else with the VM */
+	hv_user_destroy_timers(partition); /* the regions end with the bus, and all else with the VM */
 }
 
 static void reset_vp(struct hv_vp *vp)
@@ -98,6 +110,8 @@ static void reset_vp(struct hv_vp *vp)
 	vp->event_page = NULL;
 	for (unsigned int i = 0; i < HV_SINTS; i++)
 		vp->sint[i] = SINT_AT_RESET;
+	if (vp->partition->features.msrs & HV_ACCESS_STIMER && vp->vcpu)
+		hv_user_reset_timers(vp);
 }
 
 /* docs/hyperv.md has the reason for each bit, and for those that are missing. */
@@ -114,11 +128,21 @@ static void set_features(struct hv_partition *partition)
 		f->msrs |= HV_ACCESS_REFERENCE_TSC | HV_ACCESS_FREQUENCIES;
 		f->features |= HV_FEATURE_FREQUENCIES;
 	}
+	if (offers_timers(partition)) {
+		f->msrs |= HV_ACCESS_STIMER;
+		f->features |= HV_FEATURE_DIRECT_STIMER;
+	}
 }
 
 static int add_vcpu(struct hv_vp *vp)
 {
+	int ret = 0;
+
 	set_features(vp->partition);
+	if (offers_timers(vp->partition))
+		ret = hv_user_add_timers(vp);
+	if (ret)
+		return ret;
 	pthread_mutex_lock(&vp->lock);
 	reset_vp(vp);
 	pthread_mutex_unlock(&vp->lock);
@@ -284,6 +308,16 @@ void hv_user_read_synic(struct hv_vp *vp, uint32_t index, uint64_t *value)
 	pthread_mutex_unlock(&vp->lock);
 }
 
+static uint64_t guest_os_id(struct hv_vp *vp)
+{
+	uint64_t id;
+
+	pthread_mutex_lock(&vp->partition->lock);
+	id = vp->partition->guest_os_id;
+	pthread_mutex_unlock(&vp->partition->lock);
+	return id;
+}
+
 const struct hv_backend hv_backend_user = {
 	.name = "user",
 	.missing = missing,
@@ -297,4 +331,5 @@ const struct hv_backend hv_backend_user = {
 	.io = hv_user_io,
 	.rdmsr = hv_user_rdmsr,
 	.wrmsr = hv_user_wrmsr,
+	.guest_os_id = guest_os_id,
 };

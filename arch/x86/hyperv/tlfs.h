@@ -97,9 +97,22 @@
 #define HV_SINT_POLLING	      (1ull << 18)
 #define HV_SINT_VECTOR_LOWEST 16
 
+/* Synthetic timers (TLFS 12.5.1): the bits of HV_MSR_STIMERn_CONFIG. CONFIG and COUNT of each follow one another. */
+#define HV_STIMERS	       4
+#define HV_STIMER_ENABLE       (1ull << 0)
+#define HV_STIMER_PERIODIC     (1ull << 1)
+#define HV_STIMER_AUTO_ENABLE  (1ull << 3)
+#define HV_STIMER_VECTOR_SHIFT 4
+#define HV_STIMER_DIRECT       (1ull << 12) /* an interrupt instead of a message */
+#define HV_STIMER_SINT_SHIFT   16
+
 #define HV_CRASH_PARAMETERS 5
 #define HV_CRASH_NOTIFY	    (1ull << 63)
 #define HV_CRASH_MESSAGE    (1ull << 62) /* P3 is the address, P4 the length of a text */
+
+/* HV_MSR_GUEST_OS_ID (TLFS 2.6): who made the guest. Open-source systems have bit 63 set and a vendor of their own. */
+#define HV_OS_VENDOR(id)     ((id) >> 48)
+#define HV_OS_VENDOR_WINDOWS 1u /* Microsoft; the system is in the next byte */
 
 /* Messages (TLFS 11.8): a slot of 256 bytes for each SINT of the message page. */
 #define HV_MESSAGE_SIZE		256

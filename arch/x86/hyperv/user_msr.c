@@ -99,8 +99,9 @@ static void write_guest_os_id(struct hv_partition *partition, uint64_t value)
 	pthread_mutex_unlock(&partition->lock);
 }
 
-static bool write_crash(struct hv_partition *partition, uint32_t index, uint64_t value)
+static bool write_crash(struct hv_vp *vp, uint32_t index, uint64_t value)
 {
+	struct hv_partition *partition = vp->partition;
 	uint64_t parameters[HV_CRASH_PARAMETERS];
 
 	pthread_mutex_lock(&partition->lock);
@@ -109,7 +110,7 @@ static bool write_crash(struct hv_partition *partition, uint32_t index, uint64_t
 	memcpy(parameters, partition->crash, sizeof(parameters));
 	pthread_mutex_unlock(&partition->lock);
 	if (index == HV_CRASH_PARAMETERS && value & HV_CRASH_NOTIFY)
-		hv_crashed(partition, parameters, value & HV_CRASH_MESSAGE);
+		hv_crashed(vp, parameters, value & HV_CRASH_MESSAGE);
 	return true;
 }
 
@@ -134,8 +135,10 @@ static bool write_msr(struct hv_vp *vp, uint32_t index, uint64_t value)
 	case HV_MSR_SIEFP ... HV_MSR_EOM:
 	case HV_MSR_SINT0 ... HV_MSR_SINT0 + HV_SINTS - 1:
 		return hv_user_write_synic(vp, index, value);
+	case HV_MSR_STIMER0_CONFIG ... HV_MSR_STIMER0_CONFIG + 2 * HV_STIMERS - 1:
+		return has(partition, HV_ACCESS_STIMER) && hv_user_write_timer(vp, index, value);
 	case HV_MSR_CRASH_P0 ... HV_MSR_CRASH_CTL:
-		return write_crash(partition, index - HV_MSR_CRASH_P0, value);
+		return write_crash(vp, index - HV_MSR_CRASH_P0, value);
 	default:
 		return false;
 	}
@@ -218,6 +221,11 @@ static bool read_msr(struct hv_vp *vp, uint32_t index, uint64_t *value)
 	case HV_MSR_SIEFP ... HV_MSR_EOM:
 	case HV_MSR_SINT0 ... HV_MSR_SINT0 + HV_SINTS - 1:
 		hv_user_read_synic(vp, index, value);
+		return true;
+	case HV_MSR_STIMER0_CONFIG ... HV_MSR_STIMER0_CONFIG + 2 * HV_STIMERS - 1:
+		if (!has(partition, HV_ACCESS_STIMER))
+			return false;
+		hv_user_read_timer(vp, index, value);
 		return true;
 	default:
 		return read_fixed(vp, index, value);
