@@ -45,7 +45,7 @@ check-fast:
 bench:
 	@$(DEPS) build run check bench
 	@$(MAKE) --no-print-directory static
-	@tests/bench/run --mode $(or $(MODE),count) --bench boot,firmware,signal,ivshmem,vfio-user,disk,net
+	@tests/bench/run --mode $(or $(MODE),count) --bench boot,firmware,signal,ivshmem,vfio-user,disk,net,vhost-user,vhost-shm
 
 lint:
 	@$(DEPS) build check

@@ -455,6 +455,13 @@ static void queue_vector(void *opaque, const struct vhu_call *call, struct vhu_m
 	if (status || !d->started[call->index])
 		return;
 	send_call_fd(d, call->index);
+	/* Without acknowledgements the answer to another request tells that the back-end has it. */
+	if (!vhu_has(&d->info, VHU_PF_REPLY_ACK)) {
+		struct vhu_call *sync = vhu_link_call(&d->link, VHU_GET_FEATURES, NULL, 0);
+
+		if (sync)
+			sync->reply_min = sync->reply_max = 8;
+	}
 	/* What the old one was told since the driver gave it up is lost: one interrupt more makes up for it. */
 	step(d, call->index, wake_queue);
 }

@@ -31,7 +31,7 @@ int vhu_shmem_check(const struct vhu_shmem_config *config, struct vhu_shmem *s, 
 			return -EPROTO;
 		}
 		if (count++ == VIRTIO_SHM_MAX) {
-			*why = "there are more than 3 regions, for which a PCI function has no room";
+			*why = "there are more than 3 regions, and no room for a 4th one's capability";
 			return -EPROTO;
 		}
 		s->regions[s->nr_regions++] = (struct virtio_shm){ (uint8_t)i, s->size, size };

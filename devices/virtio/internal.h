@@ -15,6 +15,7 @@ extern const struct io_ops virtio_isr_ops;
 void virtio_signal_init(struct virtio_signal *s, struct virtio *v);
 void virtio_signal(struct virtio_signal *s, int fd);
 void virtio_interrupts_clear(struct virtio *v); /* under lock */
+void virtio_msix_written(struct virtio *v);	/* after a write to configuration space; no lock held */
 void virtio_call_init(struct virtio_queue *q);
 
 #endif

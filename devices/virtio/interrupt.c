@@ -6,6 +6,9 @@
  * here. Where there is no such eventfd (INTx, a queue without a vector) the peer gets another one, which the loop
  * polls.
  *
+ * The driver may switch MSI-X on or off while queues run. The eventfd of a vector then counts what nobody sees: the
+ * peer gets another one, and as some interrupts may have gone to the one before, one more of each queue follows.
+ *
  * An eventfd that a peer has may be made to wait, by a peer that fills it and clears O_NONBLOCK: the loop writes one by
  * io_uring, and reads one without waiting.
  */
@@ -42,6 +45,33 @@ void virtio_interrupts_clear(struct virtio *v)
 {
 	v->isr = 0;
 	pci_set_intx(&v->fn, false);
+}
+
+/* With MSI-X there is no INTx (PCI 3.0, 6.8.2.3): what the line has told of is told again, by messages. */
+void virtio_msix_written(struct virtio *v)
+{
+	bool on, changed, running, config;
+
+	pthread_mutex_lock(&v->lock);
+	on = msix_enabled(&v->fn);
+	changed = on != v->msix_on;
+	v->msix_on = on;
+	/* A device that does not run yet will ask when it starts. */
+	running = changed && (v->status & VIRTIO_DRIVER_OK) && !v->resetting;
+	config = running && v->config_told;
+	if (changed && on)
+		virtio_interrupts_clear(v);
+	pthread_mutex_unlock(&v->lock);
+	if (config) {
+		atomic_store(&v->config_wanted, true);
+		loop_post(&v->vm->loop, &v->kick_work);
+	}
+	for (unsigned int i = 0; i < v->nr_queues && running && v->class->vector_changed; i++) {
+		struct virtio_queue_setup setup;
+
+		if (virtio_queue_enabled(v, i, &setup))
+			v->class->vector_changed(v, i);
+	}
 }
 
 static void submit(struct virtio_signal *s)
@@ -81,15 +111,17 @@ void virtio_signal(struct virtio_signal *s, int fd)
 
 static void raise_interrupt(struct virtio *v, uint8_t why, uint16_t vector, struct virtio_signal *s)
 {
-	if (msix_enabled(&v->fn)) {
-		if (vector != VIRTIO_NO_VECTOR)
-			virtio_signal(s, msix_fd(&v->fn, vector));
-		return;
-	}
+	bool message;
+
 	pthread_mutex_lock(&v->lock);
-	v->isr |= why;
-	pci_set_intx(&v->fn, true);
+	message = msix_enabled(&v->fn);
+	if (!message) {
+		v->isr |= why;
+		pci_set_intx(&v->fn, true);
+	}
 	pthread_mutex_unlock(&v->lock);
+	if (message && vector != VIRTIO_NO_VECTOR)
+		virtio_signal(s, msix_fd(&v->fn, vector));
 }
 
 void virtio_interrupt(struct virtio *v, unsigned int queue)
@@ -110,6 +142,7 @@ void virtio_interrupt_config(struct virtio *v)
 
 	pthread_mutex_lock(&v->lock);
 	vector = v->config_vector;
+	v->config_told = true;
 	pthread_mutex_unlock(&v->lock);
 	TRACE(virtio_interrupt, "%s configuration vector %u", v->fn.name, (unsigned int)vector);
 	raise_interrupt(v, ISR_CONFIG, vector, &v->config_interrupt);

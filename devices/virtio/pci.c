@@ -47,13 +47,16 @@ static void notify_write(void *opaque, uint64_t offset, unsigned int size, uint6
 
 static const struct io_ops notify_ops = { NULL, notify_write };
 
-static void pass_kicks(struct loop_work *work)
+/* What vCPUs want of the loop: notifications, and the configuration's interrupt. */
+static void carry_out(struct loop_work *work)
 {
 	struct virtio *v = (struct virtio *)((char *)work - offsetof(struct virtio, kick_work));
 
 	for (unsigned int i = 0; i < v->nr_queues; i++)
 		if (atomic_exchange(&v->queues[i].kick_wanted, false))
 			virtio_kick(v, i);
+	if (atomic_exchange(&v->config_wanted, false))
+		virtio_interrupt_config(v);
 }
 
 static int wire_kick(const struct virtio *v, const struct virtio_queue *q, uint64_t address, bool connect)
@@ -131,6 +134,7 @@ static void config_written(struct pci_function *fn, unsigned int reg, unsigned i
 	unsigned int length;
 	uint64_t offset;
 
+	virtio_msix_written(v);
 	if (pci_window(v, reg, size, &offset, &length))
 		r->ops->write(r->opaque, offset, length, value);
 }
@@ -298,7 +302,7 @@ int virtio_init(struct virtio *v, struct vm *vm, const struct virtio_class *clas
 	v->queue_max = config->queue_size;
 	v->config_size = config->config_size;
 	v->features = config->features | VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_F_RING_RESET);
-	v->kick_work.fn = pass_kicks;
+	v->kick_work.fn = carry_out;
 	virtio_signal_init(&v->config_interrupt, v);
 	pthread_mutex_init(&v->lock, NULL);
 	ret = open_queues(v);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "devices/pci/msix.h"
 #include "devices/virtio/internal.h"
 #include "vmm/memory.h"
 #include "vmm/trace.h"
@@ -341,6 +342,8 @@ void virtio_registers_clear(struct virtio *v)
 	for (unsigned int i = 0; i < v->nr_queues; i++)
 		clear_queue(v, &v->queues[i]);
 	virtio_interrupts_clear(v);
+	v->msix_on = msix_enabled(&v->fn);
+	v->config_told = false;
 	v->status = 0;
 	v->resetting = false;
 	pthread_mutex_unlock(&v->lock);

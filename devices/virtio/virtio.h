@@ -32,7 +32,7 @@
 #define VIRTIO_QUEUES_MAX    256
 #define VIRTIO_QUEUE_MAX     1024 /* size of one, as far as we offer it */
 #define VIRTIO_CONFIG_MAX    256
-#define VIRTIO_SHM_MAX	     3 /* as many as configuration space has room for */
+#define VIRTIO_SHM_MAX	     3 /* capabilities of 24 bytes; the others, none of which may be missing, leave 92 */
 #define VIRTIO_NO_VECTOR     0xffff
 #define VIRTIO_SHM_BAR	     4
 #define VIRTIO_ID_MAX	     63
@@ -114,7 +114,10 @@ struct virtio_class {
 	/* A queue is enabled, or reset, while the device runs. The latter ends in virtio_queue_reset_done(). vCPU. */
 	void (*queue_start)(struct virtio *v, unsigned int queue);
 	void (*queue_reset)(struct virtio *v, unsigned int queue);
-	/* An enabled queue has got another vector: ask virtio_call_fd() anew. vCPU thread. NULL: does not matter. */
+	/*
+	 * An enabled queue has got another vector, or MSI-X was switched on or off: ask virtio_call_fd() anew, and when
+	 * the peer has it, interrupt once. vCPU thread. NULL: does not matter.
+	 */
 	void (*vector_changed)(struct virtio *v, unsigned int queue);
 	/* A notification, if virtio_watch_kicks() asked for them. Loop thread. */
 	void (*notify)(struct virtio *v, unsigned int queue);
@@ -164,10 +167,13 @@ struct virtio {
 	uint16_t queue_select, config_vector;
 	uint8_t status, generation, isr;
 	bool resetting;
+	bool msix_on;	  /* as virtio_msix_written() has seen it */
+	bool config_told; /* the driver has been interrupted about the configuration, since its last reset */
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	unsigned int config_size;
 	struct virtio_queue *queues;
 	struct virtio_signal config_interrupt; /* loop thread */
+	_Atomic bool config_wanted;	       /* the same once more */
 	struct loop_work kick_work;
 };
 

@@ -23,7 +23,8 @@ Those of the benchmark "signal":
     ratio           of the medians, to the contestant's reference
     exits, irq_window_exits, halt_exits, insn_emulation
                     KVM's counters, a round trip
-    syscalls        system calls of the process, a round trip
+    syscalls, ioctls
+                    system calls of the process, a round trip, and those of them that are ioctl()
 
 Those of the benchmark "net", by the operation: 64 KiB of a stream, or one request and its response:
     cost            instructions that the whole host executes, both ends of the connection included; nanoseconds in wall
@@ -59,7 +60,8 @@ WALL_COLUMNS = (('minstr', 'exec->/init s', 3), ('ratio', 'ratio', 2), ('exit_mi
                 ('exits', 'exits', 0), ('anon_kib', 'anon KiB', 0), ('rss_kib', 'RSS KiB', 0), ('threads', 'threads', 0))
 SIGNAL_COLUMNS = (('round_trip_min', 'least', 0), ('round_trip', 'median', 0), ('round_trip_p99', 'p99', 0),
                   ('ratio', 'ratio', 2), ('exits', 'exits', 2), ('halt_exits', 'HLT', 2),
-                  ('irq_window_exits', 'window', 2), ('insn_emulation', 'emulated', 2), ('syscalls', 'syscalls', 2))
+                  ('irq_window_exits', 'window', 2), ('insn_emulation', 'emulated', 2), ('syscalls', 'syscalls', 2),
+                  ('ioctls', 'ioctls', 2))
 
 
 def guest_columns(rate, interrupts):
@@ -110,6 +112,8 @@ def metrics_of(line, mode):
             found['interrupts'] = line['interrupts']
     if 'calls_each' in line:
         found['syscalls'] = sum(line['calls_each'].values())
+        if line['kind'] == 'calls':
+            found['ioctls'] = line['calls_each'].get('ioctl', 0)
     if 'syscalls' in line:
         found['syscalls'] = line['syscalls']
     if 'stats' in line:

@@ -178,6 +178,7 @@ static void configuration(void)
 	write32(v.config + VUT_CFG_SCRATCH, 0x12345678);
 	write16(v.config + VUT_CFG_SCRATCH + 4, 0xabcd);
 	write8(v.config + VUT_CFG_SCRATCH + 7, 0x5a);
+	read32(v.config); /* which waits until the back-end has it all */
 	start();
 	vut_echo(&q[0], 16, 1);
 	/* Two that are side by side may go as one. */
@@ -209,10 +210,10 @@ static void negotiated(void)
 	start();
 	features = vut_info(&q[0], VUT_INFO_FEATURES, 0);
 	CHECK_EQ(features & ~(1ULL << 30), vut_features() & ~VF(RING_RESET));
-	CHECK_EQ(vut_info(&q[0], VUT_INFO_ENABLED, 0), (1 << QUEUES) - 1);
+	vut_await(&q[0], VUT_INFO_ENABLED, 0, (1 << QUEUES) - 1);
 	CHECK_EQ(vut_info(&q[0], VUT_INFO_SIZE, 1), q[1].size);
 	if (vut_info(&q[0], VUT_INFO_PROTOCOL, 0) >> 16 & 1)
-		CHECK_EQ(vut_info(&q[0], VUT_INFO_STATUS, 0), 15);
+		vut_await(&q[0], VUT_INFO_STATUS, 0, 15);
 	CHECK_EQ(vut_info(&q[0], VUT_INFO_FAULTS, 0), 0);
 	CHECK_EQ(status(), VS_ACKNOWLEDGE | VS_DRIVER | VS_FEATURES_OK | VS_DRIVER_OK);
 }
@@ -227,16 +228,13 @@ static void echoes(void)
 static void many(unsigned int count)
 {
 	const struct vut_command hold = { .op = VUT_HOLD };
-	uint64_t kicks = vut_info(&q[0], VUT_INFO_KICKS, 1);
 	uint32_t length;
 	uint16_t id, step = q[1].packed ? 1 : 2;
 
 	for (unsigned int i = 0; i < count; i++)
 		vut_put(&q[1], (uint16_t)(i * step), &hold, 0, 0, 0, 0);
 	vq_kick(&q[1]);
-	/* The back-end takes them before it hears of what else is wanted. */
-	while (vut_info(&q[0], VUT_INFO_KICKS, 1) == kicks)
-		;
+	vut_await(&q[0], VUT_INFO_HELD, 0, count);
 	CHECK(!vq_used(&q[1], &id, &length));
 	CHECK_EQ(vut_do(&q[0], VUT_RELEASE, 0, 0, 0, 0, 0).value, count);
 	for (unsigned int i = count; i--;) {
@@ -278,7 +276,7 @@ static void indirect(void)
 
 static void rings(void)
 {
-	start();
+	vut_start(&v, q, QUEUES, (uint16_t)rt_arg_number("size", 128));
 	echoes();
 	many(8);
 	many(60);
@@ -351,35 +349,38 @@ static void intx_irq(struct rt_frame *frame)
 	lapic_eoi();
 }
 
+/* The reasons are read, by the handler or here, and then the function asks for nothing any more. */
+static void line_goes_down(void)
+{
+	for (unsigned int i = 0; i < 1000 && (pci_read(v.devfn, 6, 2) & STATUS_INTX); i++)
+		quiet();
+	CHECK(!(pci_read(v.devfn, 6, 2) & STATUS_INTX));
+}
+
 static void intx(void)
 {
 	unsigned int pin = 12 + v.devfn / 8 % 4;
 	uint32_t before;
 
 	start();
-	/* Of a queue that runs the back-end hears by its vector; interrupts of before are lost. */
-	virtio_msix_enable(&v, false);
-	for (unsigned int i = 0; i < QUEUES; i++) {
-		virtio_select(&v, i);
-		write16(v.common + VC_QUEUE_MSIX, VIRTIO_NO_VECTOR);
-	}
 	rt_handlers[INTX] = intx_irq;
 	ioapic_route(pin, INTX, IOAPIC_LEVEL, lapic_id());
-	for (unsigned int i = 0; i < 5; i++) {
+	virtio_msix_enable(&v, false);
+	/* The first of these may be of the queues' having lost their vectors. */
+	for (unsigned int i = 0; i < 4 * QUEUES; i++) {
 		isr_bits = 0;
-		before = rt_interrupts[INTX];
 		vut_echo(&q[i % QUEUES], 16, i);
-		CHECK(rt_wait(INTX, before + 1, 10 * SECOND));
-		quiet();
+		for (unsigned int n = 0; n < 3000 && !isr_bits; n++)
+			quiet();
 		CHECK_EQ(isr_bits, 1);
-		CHECK_EQ(read8(v.isr), 0);
-		CHECK(!(pci_read(v.devfn, 6, 2) & STATUS_INTX));
+		line_goes_down();
 	}
 	isr_bits = 0;
 	CHECK_EQ(vut_do(&q[0], VUT_CHANGE, 0, 5, 0, 0, 0).status, 0);
-	for (unsigned int i = 0; i < 1000 && !(isr_bits & 2); i++)
+	for (unsigned int i = 0; i < 1000 && isr_bits != 3; i++)
 		quiet();
 	CHECK_EQ(isr_bits, 3);
+	line_goes_down();
 	/* Switched off: the reason stays. */
 	pci_write(v.devfn, COMMAND, 2, pci_read(v.devfn, COMMAND, 2) | COMMAND_INTX_OFF);
 	quiet();
@@ -391,8 +392,76 @@ static void intx(void)
 	CHECK_EQ(rt_interrupts[INTX], before);
 	CHECK(pci_read(v.devfn, 6, 2) & STATUS_INTX);
 	CHECK_EQ(read8(v.isr), 1);
-	CHECK(!(pci_read(v.devfn, 6, 2) & STATUS_INTX));
+	line_goes_down();
 	ioapic_route(pin, INTX, IOAPIC_MASKED, lapic_id());
+}
+
+/*
+ * MSI-X switched off and on, and masked by function or vector, while a request is with the back-end, which has answered
+ * it by the time of step `answered`. Whenever that is, the interrupt comes when everything is on again, at the latest.
+ */
+static void toggle(unsigned int cap, unsigned int answered, uint16_t mask, bool vector_masked, bool config)
+{
+	const uint8_t vector = VUT_VECTOR + (config ? 0 : 2);
+	const struct vut_command hold = { .op = VUT_HOLD };
+	const uint64_t entry = v.msix + 16 * (config ? 0 : 2) + 12;
+	static uint32_t changes;
+	uint32_t before, length;
+	uint16_t id;
+
+	vut_put(&q[1], 0, &hold, 0, 0, 0, 0);
+	vq_kick(&q[1]);
+	vut_await(&q[0], VUT_INFO_HELD, 0, 1);
+	irq_window();
+	before = rt_interrupts[vector];
+	for (unsigned int step = 0; step < 5; step++) {
+		switch (step) {
+		case 1:
+			write32(entry, vector_masked);
+			pci_write(v.devfn, cap + 2, 2, 0x8000 | mask);
+			break;
+		case 2:
+			pci_write(v.devfn, cap + 2, 2, mask);
+			break;
+		case 3:
+			pci_write(v.devfn, cap + 2, 2, 0x8000 | mask);
+			break;
+		case 4:
+			pci_write(v.devfn, cap + 2, 2, 0x8000);
+			write32(entry, 0);
+			break;
+		}
+		if (step != answered)
+			continue;
+		if (config)
+			vut_do(&q[0], VUT_CHANGE, 0, ++changes, 0, 0, 0);
+		CHECK_EQ(vut_do(&q[0], VUT_RELEASE, 0, 0, 0, 0, 0).value, 1);
+		CHECK(vq_wait(&q[1], &id, &length, 10 * SECOND));
+	}
+	CHECK(rt_wait(vector, before + 1, 10 * SECOND));
+	CHECK_EQ(read8(v.isr), 0); /* there is no INTx beside MSI-X */
+	CHECK(!(pci_read(v.devfn, 6, 2) & STATUS_INTX));
+}
+
+static void msix_toggled(void)
+{
+	const uint16_t function = 0x4000;
+	unsigned int cap = pci_capability(v.devfn, CAP_MSIX);
+	uint32_t before;
+
+	start();
+	for (unsigned int round = 0; round < 2; round++) {
+		for (unsigned int answered = 0; answered < 5; answered++)
+			for (unsigned int how = 0; how < 4; how++)
+				toggle(cap, answered, how & 1 ? function : 0, how & 2, round);
+		/* And it goes on as before. */
+		for (unsigned int i = 0; i < QUEUES; i++) {
+			irq_window();
+			before = rt_interrupts[VUT_VECTOR + 1 + i];
+			vut_echo(&q[i], 16, i);
+			CHECK(rt_wait((uint8_t)(VUT_VECTOR + 1 + i), before + 1, 10 * SECOND));
+		}
+	}
 }
 
 /* -- resets */
@@ -504,7 +573,6 @@ static void death(void)
 	const struct vut_command hold = { .op = VUT_HOLD, .a = { 1 } }, die = { .op = VUT_DIE };
 	uint16_t id, step;
 	uint32_t length;
-	uint64_t kicks;
 
 	start();
 	step = q[1].packed ? 1 : 2;
@@ -512,15 +580,14 @@ static void death(void)
 		vut_echo(&q[i % QUEUES], 64, i);
 	for (unsigned int i = 0; i < 5; i++)
 		vut_put(&q[1], (uint16_t)(i * step), &hold, 0, 0, 0, 0);
-	kicks = vut_info(&q[0], VUT_INFO_KICKS, 1);
 	vq_kick(&q[1]);
-	while (vut_info(&q[0], VUT_INFO_KICKS, 1) == kicks)
-		;
+	vut_await(&q[0], VUT_INFO_HELD, 0, 5);
 	vut_put(&q[3], 0, &die, 0, 0, 0, 0);
 	vq_kick(&q[3]);
 	rt_print("dead\n");
 	if (rt_arg("back")) {
 		CHECK(vq_wait(&q[3], &id, &length, 60 * SECOND));
+		vut_await(&q[0], VUT_INFO_HELD, 0, 5);
 		CHECK_EQ(vut_do(&q[0], VUT_RELEASE, 0, 0, 0, 0, 0).value, 5);
 		for (unsigned int i = 0; i < 5; i++) {
 			CHECK(vq_wait(&q[1], &id, &length, 10 * SECOND));
@@ -549,15 +616,20 @@ static void lost(void)
 	for (unsigned int i = 0; i < QUEUES; i++)
 		virtio_queue(&v, &q[i], (uint16_t)i, 0, VIRTIO_NO_VECTOR);
 	virtio_status(&v, VS_DRIVER_OK);
-	/* With a reset there may be nothing wrong. */
-	for (unsigned int i = 0; i < (rt_arg("reset") ? 200 : 20000) && !(status() & VS_NEEDS_RESET); i++) {
-		vq_kick(&q[i % QUEUES]);
-		if (i > 10 && rt_arg("reset"))
-			write8(v.common + VC_STATUS, 0);
-		rt_delay(1000);
-	}
-	if (!rt_arg("reset"))
+	if (rt_arg("reset")) {
+		/* Whether or not anything is wrong: it is done when all that comes before it is. */
+		for (unsigned int i = 0; i < 3 * QUEUES; i++)
+			vq_kick(&q[i % QUEUES]);
+		CHECK(virtio_reset(&v));
+		for (unsigned int i = 0; i < QUEUES; i++)
+			vq_kick(&q[i]);
+	} else {
+		for (unsigned int i = 0; i < 20000 && !(status() & VS_NEEDS_RESET); i++) {
+			vq_kick(&q[i % QUEUES]);
+			rt_delay(1000);
+		}
 		CHECK(status() & VS_NEEDS_RESET);
+	}
 	for (unsigned int i = 0; i < 256; i++)
 		read32(v.config + i % v.config_length / 4 * 4);
 }
@@ -616,9 +688,10 @@ static void errors(void)
 	echoes();
 }
 
+/* Twice around a small ring. */
 static void traffic(void)
 {
-	start();
+	vut_start(&v, q, QUEUES, (uint16_t)rt_arg_number("size", 16));
 	echoes();
 	CHECK_EQ(vut_info(&q[0], VUT_INFO_FAULTS, 0), 0);
 }
@@ -644,6 +717,7 @@ static const struct rt_test tests[] = {
 	{ "all", all },
 	{ "rings", rings },
 	{ "msix", msix },
+	{ "msix-toggled", msix_toggled },
 	{ "intx", intx },
 	{ "queue-reset", queue_reset },
 	{ "device-reset", device_reset },

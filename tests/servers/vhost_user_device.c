@@ -18,6 +18,7 @@
 
 #define SECTOR	  512
 #define DISK_SIZE (8u << 20)
+#define FILL_PAGE 4096u
 
 enum { BLK_IN, BLK_OUT, BLK_FLUSH = 4, BLK_GET_ID = 8 };
 enum { BLK_OK, BLK_IOERR, BLK_UNSUPPORTED };
@@ -99,6 +100,8 @@ static uint64_t info(struct server *s, uint64_t what, uint64_t queue)
 		return q->size;
 	case VUT_INFO_CONFIG_WRITES:
 		return s->config_writes;
+	case VUT_INFO_HELD:
+		return s->nr_held;
 	default:
 		return UINT64_MAX;
 	}
@@ -129,6 +132,20 @@ static void churn(struct server *s, const struct vut_command *c, struct vut_answ
 		one.a[1] = i % 2 ? c->a[3] : 0;
 		answer->value += map(s, SHMEM_MAP, &one) != 0;
 		answer->value += map(s, SHMEM_UNMAP, &one) != 0;
+	}
+}
+
+/* Page n of the region gets page n of the file, again and again from its first on. */
+static void fill(struct server *s, const struct vut_command *c, struct vut_answer *answer)
+{
+	for (; answer->value < c->a[1]; answer->value++) {
+		uint64_t at = answer->value * FILL_PAGE;
+		struct vut_command one = {
+			.file = c->file, .a = { (c->a[0] & 0xff) | 1 << 8, at % VUT_FILE_SIZE, c->a[2] + at, FILL_PAGE }
+		};
+
+		if (map(s, SHMEM_MAP, &one))
+			break;
 	}
 }
 
@@ -243,6 +260,9 @@ static void command(struct server *s, const struct vut_command *c, struct elemen
 		break;
 	case VUT_CHURN:
 		churn(s, c, answer);
+		break;
+	case VUT_FILL:
+		fill(s, c, answer);
 		break;
 	case VUT_RAW:
 		raw(s, c, e, answer);

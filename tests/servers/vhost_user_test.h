@@ -53,6 +53,7 @@ enum vut_op {
 	VUT_HANG_UP,	/* and a[0] of the back-end channel only */
 	VUT_DIE,	/* with this request not answered; who takes it over from the dead answers it */
 	VUT_FAKE_USED,	/* a: queue, id, length: a used entry that nobody waits for */
+	VUT_FILL,	/* a: shmid, most, shm_offset: maps pages one by one, until one is refused; value: how many */
 };
 
 enum vut_info {
@@ -70,6 +71,7 @@ enum vut_info {
 	VUT_INFO_RECOVERED, /* requests taken over from a back-end that died */
 	VUT_INFO_SIZE,	    /* of a queue */
 	VUT_INFO_CONFIG_WRITES,
+	VUT_INFO_HELD, /* requests that wait for VUT_RELEASE */
 };
 
 /* What a descriptor may be. The first two have 16 MiB, the third VUT_ODD_SIZE. */

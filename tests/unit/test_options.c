@@ -350,6 +350,135 @@ static void msrs_and_clock(void **state)
 	assert_non_null(strstr(err, "--rtc localtime: must be utc or local"));
 }
 
+static void vhost_user_good(void **state)
+{
+	struct vhost_user_options o;
+
+	(void)state;
+	assert_int_equal(
+		PARSE("--kernel", "k", "--vhost-user", "socket=a,device=fs", "--vhost-user=device=63,socket=b"), 0);
+	assert_int_equal(config.nr_vhost_user, 2);
+	assert_string_equal(config.vhost_user[0].socket, "a");
+	assert_int_equal(config.vhost_user[0].id, 26);
+	assert_false(config.vhost_user[0].generic);
+	assert_int_equal(config.vhost_user[1].id, 63);
+	assert_true(config.vhost_user[1].generic);
+	assert_int_equal(vhost_user_parse("socket=s,device=blk", &o, err, sizeof(err)), 0);
+	assert_int_equal(o.id, 2);
+	assert_int_equal(o.queues, 0);
+	assert_int_equal(o.queue_size, 256);
+	assert_int_equal(o.timeout_ms, 1000);
+	assert_int_equal(o.config_size, -1);
+	assert_false(o.reconnect || o.inband || o.has_mac || o.mtu || o.tag[0]);
+	assert_int_equal(vhost_user_parse("device=2,queues=256,queue-size=1024,timeout=600000,reconnect=on,inband=on,"
+					  "config-size=256,socket=s",
+					  &o, err, sizeof(err)),
+			 0);
+	assert_true(o.generic && o.reconnect && o.inband);
+	assert_int_equal(o.id, 2);
+	assert_int_equal(o.queues, 256);
+	assert_int_equal(o.queue_size, 1024);
+	assert_int_equal(o.timeout_ms, 600000);
+	assert_int_equal(o.config_size, 256);
+	assert_int_equal(
+		vhost_user_parse("socket=s,device=net,queues=1,mac=52:54:00:12:34:ff,mtu=65535", &o, err, sizeof(err)),
+		0);
+	assert_int_equal(o.id, 1);
+	assert_true(o.has_mac);
+	assert_memory_equal(o.mac, "\x52\x54\x00\x12\x34\xff", 6);
+	assert_int_equal(o.mtu, 65535);
+	assert_int_equal(vhost_user_parse("socket=s,device=fs,tag=t,queues=255", &o, err, sizeof(err)), 0);
+	assert_string_equal(o.tag, "t");
+}
+
+static void vhost_user_mistakes(void **state)
+{
+	static const struct {
+		const char *value, *why;
+	} bad[] = {
+		{ "", "empty" },
+		{ "socket=s", "needs socket=PATH,device=" },
+		{ "device=fs", "needs socket=PATH,device=" },
+		{ "socket=,device=fs", "socket= takes 1 to 107 bytes" },
+		{ "socket=s,device=", "device= takes fs, blk, net" },
+		{ "socket=s,device=0", "device= takes fs, blk, net" },
+		{ "socket=s,device=64", "device= takes fs, blk, net" },
+		{ "socket=s,device=-1", "device= takes fs, blk, net" },
+		{ "socket=s,device=0x1a", "device= takes fs, blk, net" },
+		{ "socket=s,device=FS", "device= takes fs, blk, net" },
+		{ "socket=s,device=blk,device=fs", "twice" },
+		{ "socket=s,socket=t,device=blk", "twice" },
+		{ "socket=s,device=blk,queues=0", "1 to 256" },
+		{ "socket=s,device=blk,queues=257", "1 to 256" },
+		{ "socket=s,device=blk,queues=-1", "1 to 256" },
+		{ "socket=s,device=blk,queues=4294967297", "1 to 256" },
+		{ "socket=s,device=blk,queues=99999999999999999999", "1 to 256" },
+		{ "socket=s,device=blk,queues=2x", "1 to 256" },
+		{ "socket=s,device=blk,queues", "1 to 256" },
+		{ "socket=s,device=fs,queues=256", "less than 256" },
+		{ "socket=s,device=net,queues=2", "one pair" },
+		{ "socket=s,device=blk,queue-size=0", "power of two from 2 to 1024" },
+		{ "socket=s,device=blk,queue-size=1", "power of two from 2 to 1024" },
+		{ "socket=s,device=blk,queue-size=3", "power of two from 2 to 1024" },
+		{ "socket=s,device=blk,queue-size=2048", "power of two from 2 to 1024" },
+		{ "socket=s,device=blk,timeout=0", "1 to 600000" },
+		{ "socket=s,device=blk,timeout=600001", "1 to 600000" },
+		{ "socket=s,device=blk,timeout=1s", "1 to 600000" },
+		{ "socket=s,device=blk,reconnect=yes", "on or off" },
+		{ "socket=s,device=blk,inband=", "on or off" },
+		{ "socket=s,device=60,config-size=257", "0 to 256" },
+		{ "socket=s,device=60,config-size=-1", "0 to 256" },
+		{ "socket=s,device=fs,tag=", "tag= takes 1 to 36 bytes" },
+		{ "socket=s,device=fs,tag=1234567890123456789012345678901234567", "tag= takes 1 to 36 bytes" },
+		{ "socket=s,device=blk,tag=t", "tag= does not go with this device=" },
+		{ "socket=s,tag=t,device=26", "tag= does not go with this device=" },
+		{ "socket=s,device=fs,mac=52:54:00:12:34:56", "mac= does not go with this device=" },
+		{ "socket=s,device=1,mtu=1500", "mtu= does not go with this device=" },
+		{ "socket=s,device=net,mac=53:54:00:12:34:56", "the address of one card" },
+		{ "socket=s,device=net,mac=00:00:00:00:00:00", "the address of one card" },
+		{ "socket=s,device=net,mac=52:54:00:12:34", "the address of one card" },
+		{ "socket=s,device=net,mac=52:54:00:12:34:567", "the address of one card" },
+		{ "socket=s,device=net,mtu=67", "68 to 65535" },
+		{ "socket=s,device=net,mtu=65536", "68 to 65535" },
+		{ "socket=s,device=blk,path=p", "none of" },
+		{ "Socket=s,device=blk", "none of" },
+		{ "socket=s,device=blk,", "none of" },
+		{ ",socket=s,device=blk", "none of" },
+		{ "on", "none of" },
+	};
+	const char *argv[2 * (VHOST_USER_MAX + 1) + 4] = { "vmm", "--kernel", "k" };
+	char text[1100] = "device=blk,socket=";
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		assert_int_equal(PARSE("--kernel", "k", "--vhost-user", bad[i].value), -EINVAL);
+		assert_ptr_equal(strstr(err, "--vhost-user"), err);
+		assert_null(strchr(err, '\n'));
+		if (!strstr(err, bad[i].why))
+			fail_msg("--vhost-user '%s': %s", bad[i].value, err);
+	}
+	assert_int_equal(PARSE("--kernel", "k", "--vhost-user"), -EINVAL);
+	/* The longest name, one more, and more than any value may have. */
+	memset(text + 18, 'x', 107);
+	assert_int_equal(PARSE("--kernel", "k", "--vhost-user", text), 0);
+	text[18 + 107] = 'x';
+	assert_int_equal(PARSE("--kernel", "k", "--vhost-user", text), -EINVAL);
+	assert_non_null(strstr(err, "1 to 107"));
+	memset(text, ',', sizeof(text) - 1);
+	assert_int_equal(PARSE("--kernel", "k", "--vhost-user", text), -EINVAL);
+	assert_non_null(strstr(err, "longer than"));
+
+	for (int i = 0; i <= VHOST_USER_MAX; i++) {
+		argv[3 + 2 * i] = "--vhost-user";
+		argv[4 + 2 * i] = "socket=s,device=blk";
+	}
+	assert_int_equal(parse(argv), -EINVAL);
+	assert_non_null(strstr(err, "more than 16 times"));
+	argv[3 + 2 * VHOST_USER_MAX] = NULL;
+	assert_int_equal(parse(argv), 0);
+	assert_int_equal(config.nr_vhost_user, VHOST_USER_MAX);
+}
+
 static void firmware_and_nvram(void **state)
 {
 	(void)state;
@@ -382,6 +511,8 @@ int main(void)
 		cmocka_unit_test(host_items),
 		cmocka_unit_test(ivshmem_good),
 		cmocka_unit_test(ivshmem_mistakes),
+		cmocka_unit_test(vhost_user_good),
+		cmocka_unit_test(vhost_user_mistakes),
 		cmocka_unit_test(firmware_and_nvram),
 		cmocka_unit_test(msrs_and_clock),
 	};

@@ -809,12 +809,17 @@ static void interrupts(void **state)
 		assert_int_equal(turn(), 1);
 		assert_int_equal(load(bar(0) + 0x1000, 1), 1);
 	}
-	/* MSI-X: a vector's own. */
+	/* MSI-X: a vector's own. All queues that run are told, and the line does not stay up. */
+	virtio_interrupt(v, 1);
+	assert_true(fake->level);
 	msix(true);
+	assert_int_equal(fake->vectors, QUEUES);
+	assert_false(fake->level);
+	assert_int_equal(load(bar(0) + 0x1000, 1), 0);
 	assert_int_equal(virtio_call_fd(v, 2), v->queues[2].call_fd); /* it has no vector */
 	wr(SELECT, 2, 2);
 	wr(VECTOR, 2, 2);
-	assert_int_equal(fake->vectors, 1);
+	assert_int_equal(fake->vectors, QUEUES + 1);
 	assert_int_equal(virtio_call_fd(v, 2), msix_fd(&v->fn, 2));
 	virtio_interrupt(v, 2);
 	virtio_interrupt(v, 2);
@@ -835,6 +840,20 @@ static void interrupts(void **state)
 	assert_int_equal(count_of(msix_fd(&v->fn, QUEUES)), 1);
 	assert_false(fake->level);
 	assert_int_equal(load(bar(0) + 0x1000, 1), 0);
+	/* Off again: also what the configuration's vector was told of, once more. */
+	turn();
+	msix(false);
+	msix(false);
+	assert_int_equal(fake->vectors, 2 * QUEUES + 2);
+	assert_int_equal(virtio_call_fd(v, 2), v->queues[2].call_fd);
+	turn();
+	assert_true(fake->level);
+	assert_int_equal(load(bar(0) + 0x1000, 1), 2);
+	assert_false(fake->level);
+	/* Of a device that does not run nobody is told. */
+	wr(STATUS, 1, 0);
+	msix(true);
+	assert_int_equal(fake->vectors, 2 * QUEUES + 2);
 }
 
 static void notifications(void **state)

@@ -86,6 +86,14 @@ uint64_t vut_info(struct vq *q, enum vut_info what, uint64_t queue)
 	return vut_do(q, VUT_INFO, 0, what, queue, 0, 0).value;
 }
 
+void vut_await(struct vq *q, enum vut_info what, uint64_t queue, uint64_t wanted)
+{
+	uint64_t end = rt_ticks() + (uint64_t)VUT_LONG / 1000 * RT_TICKS_PER_MS;
+
+	while (vut_info(q, what, queue) != wanted)
+		CHECK(rt_ticks() < end);
+}
+
 void vut_echo(struct vq *q, uint32_t length, uint32_t seed)
 {
 	const struct vut_command command = { .op = VUT_ECHO };

@@ -23,6 +23,11 @@ struct vut_answer *vut_answer(struct vq *q, uint16_t id);
 /* One request from putting to its answer, which must come. */
 struct vut_answer vut_do(struct vq *q, uint32_t op, uint32_t file, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 uint64_t vut_info(struct vq *q, enum vut_info what, uint64_t queue);
+/*
+ * Waits until that is `wanted`, or fails: a queue runs as soon as the back-end has its own messages, and those that
+ * follow, of other queues and of the status, may still be on their way.
+ */
+void vut_await(struct vq *q, enum vut_info what, uint64_t queue, uint64_t wanted);
 /* An echo of `length` bytes, compared. */
 void vut_echo(struct vq *q, uint32_t length, uint32_t seed);
 
