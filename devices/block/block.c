@@ -101,7 +101,7 @@ static int lock(struct opening *o)
 	/* Some file systems of the network have no locks. */
 	if (errno != EAGAIN && errno != EACCES)
 		return 0;
-	return fail(o, -EBUSY, "is in use by another process%s",
+	return fail(o, -EBUSY, "is in use by another process, or another --disk%s",
 		    o->options->readonly ? " that writes to it" : ": only a readonly=on disk can be shared");
 }
 

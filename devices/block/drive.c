@@ -12,6 +12,8 @@
 #include "vmm/options.h"
 #include "vmm/vm.h"
 
+#define VIRTIO_BLK_ID_SIZE 20 /* virtio 1.2, 5.2.6: of the answer to VIRTIO_BLK_T_GET_ID */
+
 /* FNV-1a */
 uint64_t drive_hash(const char *text)
 {
@@ -22,10 +24,11 @@ uint64_t drive_hash(const char *text)
 	return h;
 }
 
+/* As much of it as the guest sees. */
 static bool serial_is_taken(const struct drives *drives, const char *serial)
 {
 	for (unsigned int i = 0; i < drives->count; i++)
-		if (!strcmp(drives->drive[i].serial, serial))
+		if (!strncmp(drives->drive[i].serial, serial, drives->serial_seen))
 			return true;
 	return false;
 }
@@ -115,6 +118,7 @@ int drives_open(struct vm *vm)
 		log_line("--disk: out of memory");
 		return -ENOMEM;
 	}
+	drives->serial_seen = vm->config->vmbus ? sizeof(drives->drive[0].serial) : VIRTIO_BLK_ID_SIZE;
 	device_register(vm, &drives->device, &class);
 	vm->drives = drives;
 	for (unsigned int i = 0; i < count && !ret; i++)

@@ -19,6 +19,7 @@ struct drive {
 struct drives {
 	struct device device;
 	unsigned int count;
+	size_t serial_seen; /* characters of a serial number that the guest sees */
 	struct drive drive[];
 };
 

@@ -62,7 +62,8 @@ struct vhu_device {
 	bool resume;	/* a back-end that is back takes over what another one has left */
 	bool regions_added, given_up;
 	bool started[VIRTIO_QUEUES_MAX];
-	uint8_t kicks[VIRTIO_QUEUES_MAX]; /* in-band ones that are on their way */
+	uint8_t kicks[VIRTIO_QUEUES_MAX];     /* in-band ones that are on their way */
+	bool vector_steps[VIRTIO_QUEUES_MAX]; /* a queue_vector() is to come */
 	int inflight_fd;
 	struct vhu_inflight inflight;
 	struct vhu_watch in_watch, out_watch, backend_watch;

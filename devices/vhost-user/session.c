@@ -452,6 +452,7 @@ static void queue_vector(void *opaque, const struct vhu_call *call, struct vhu_m
 	struct vhu_device *d = opaque;
 
 	(void)reply;
+	d->vector_steps[call->index] = false;
 	if (status || !d->started[call->index])
 		return;
 	send_call_fd(d, call->index);
@@ -468,6 +469,10 @@ static void queue_vector(void *opaque, const struct vhu_call *call, struct vhu_m
 
 void vhu_queue_vector(struct vhu_device *d, unsigned int queue)
 {
+	/* One that is still to come will see what the vector is then. */
+	if (d->vector_steps[queue])
+		return;
+	d->vector_steps[queue] = true;
 	step(d, queue, queue_vector);
 }
 

@@ -15,8 +15,9 @@
  * from then on each request here fails, and the controller begins when those under way have ended (claim.h). The
  * function itself is for the firmware. When its driver lets go of it, as firmware does before the operating system
  * starts, it is left off the bus, from the next time that somebody looks whether it is there, until the machine is
- * reset: so the operating system has the disk once. While a driver uses it, it stays; and at no other moment does it
- * go, for a driver would wait for ever for the status of a function that reads all ones.
+ * reset: so the operating system has the disk once. While a driver uses it, it stays; and it goes at no other moment,
+ * for a driver would wait for ever for the status of a function that reads all ones. (One that lets go on one CPU while
+ * another CPU looks for functions may still do so: it is the guest that scans its bus under a driver's feet.)
  */
 #include <errno.h>
 #include <stddef.h>
@@ -33,15 +34,15 @@
 #define GATHER_DEPTH 8 /* fewer operations end one by one, at once */
 #define GATHER_SHARE 4
 
-enum { WANT_START = 1, WANT_QUEUE_STOP = 2, WANT_RESET = 4 };
+enum { WANT_START = 1, WANT_QUEUE_STOP = 2, WANT_RESET = 4, WANT_INTERRUPT = 8 };
 
 #define from_member(ptr, member) ((struct vblk *)((char *)(ptr)-offsetof(struct vblk, member)))
 
 static void fail(struct vblk *b)
 {
-	if (!b->failed)
+	if (!b->told)
 		log_line("--disk %s: virtio: the driver's ring makes no sense; the device waits to be reset", b->path);
-	b->failed = true;
+	b->told = b->failed = true; /* once is enough: a guest can do this as often as it likes */
 	virtio_needs_reset(&b->v);
 }
 
@@ -156,6 +157,8 @@ static void carry_out(struct loop_work *work)
 
 	if (wanted & WANT_START)
 		start(b);
+	if ((wanted & WANT_INTERRUPT) && b->running)
+		virtio_interrupt(&b->v, 0);
 	if (wanted & (WANT_QUEUE_STOP | WANT_RESET)) {
 		b->running = false;
 		b->stopping |= wanted & (WANT_QUEUE_STOP | WANT_RESET);
@@ -203,6 +206,13 @@ static void on_queue_reset(struct virtio *v, unsigned int queue)
 	want((struct vblk *)v, WANT_QUEUE_STOP);
 }
 
+/* What was told the old way may not have been heard. */
+static void on_vector_changed(struct virtio *v, unsigned int queue)
+{
+	(void)queue;
+	want((struct vblk *)v, WANT_INTERRUPT);
+}
+
 static void on_notify(struct virtio *v, unsigned int queue)
 {
 	(void)queue;
@@ -239,6 +249,7 @@ const struct virtio_class vblk_class = {
 	.machine_reset = on_machine_reset,
 	.queue_start = on_queue_start,
 	.queue_reset = on_queue_reset,
+	.vector_changed = on_vector_changed,
 	.notify = on_notify,
 	.looked_for = on_looked_for,
 	.destroy = on_destroy,
@@ -251,14 +262,13 @@ static void reset_device(struct device *device)
 	struct vm *vm = b->v.vm;
 	unsigned int turns = 0;
 
+	atomic_store(&b->wanted, 0);
 	b->running = false;
 	b->stopping = 0;
 	while (b->in_flight && atomic_load(&vm->request) != VM_END)
 		if (!loop_turn(&vm->loop, TURN_NS) && ++turns == 5)
 			log_line("--disk %s: the reset waits for %u requests that the host has not ended yet", b->path,
 				 b->in_flight);
-	atomic_store(&b->wanted, 0);
-	b->running = false;
 	atomic_store(&b->idle, true);
 	atomic_store(&b->let_go, false);
 	if (atomic_load(&b->v.fn.gone))

@@ -50,6 +50,7 @@ struct vblk {
 	bool running;	       /* the ring is in use */
 	bool full;	       /* requests may be on the ring that are not taken, because there are enough */
 	bool failed;	       /* the driver must reset the device */
+	bool told;	       /* of that */
 	unsigned int stopping; /* what waits for the last request to end */
 	struct vblk_request *requests;
 	unsigned int in_flight;

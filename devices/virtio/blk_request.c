@@ -144,7 +144,7 @@ static void submit(const struct order *o)
 		r->io.count = gather(chain->parts + chain->nr_read, 0, o->length, r->segments);
 	else if (writes)
 		r->io.count = gather(chain->parts, HEADER, o->length, r->segments);
-	/* 5.2.6.2: to a driver that cannot flush, what is written is on stable storage. */
+	/* 5.2.6.2: to a driver that cannot flush, what is written is on stable storage (discards are not). */
 	r->io.fua = writes && !(b->features & VIRTIO_BIT(VIRTIO_BLK_F_FLUSH));
 	b->in_flight++;
 	block_submit(&r->io);

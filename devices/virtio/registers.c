@@ -146,6 +146,31 @@ static bool features_good(const struct virtio *v)
 /* What a write asks the device to do, once the lock is free. */
 enum action { NOTHING, START, RESET, QUEUE_START, QUEUE_STOP, VECTOR };
 
+/* 2.6.1: what the queue was set to is gone; the driver sets it up anew, or leaves it. */
+static void clear_queue(const struct virtio *v, struct virtio_queue *q)
+{
+	memset(&q->setup, 0, sizeof(q->setup));
+	q->setup.size = (uint16_t)v->queue_max;
+	q->vector = VIRTIO_NO_VECTOR;
+	q->enabled = q->resetting = false;
+}
+
+static void clear(struct virtio *v)
+{
+	v->accepted = 0;
+	v->device_select = v->driver_select = 0;
+	v->queue_select = 0;
+	v->config_vector = VIRTIO_NO_VECTOR;
+	for (unsigned int i = 0; i < v->nr_queues; i++)
+		clear_queue(v, &v->queues[i]);
+	virtio_interrupts_clear(v);
+	v->msix_on = msix_enabled(&v->fn);
+	v->config_told = false;
+	atomic_store(&v->config_wanted, false);
+	v->status = 0;
+	v->resetting = false;
+}
+
 static enum action set_status(struct virtio *v, uint8_t value)
 {
 	uint8_t added = value & DRIVER_STATUS & ~v->status;
@@ -155,6 +180,8 @@ static enum action set_status(struct virtio *v, uint8_t value)
 		return NOTHING;
 	if (!value) {
 		v->resetting = v->status != 0;
+		if (!v->resetting)
+			clear(v); /* the registers can have been written without a status */
 		return v->resetting ? RESET : NOTHING;
 	}
 	if ((added & VIRTIO_FEATURES_OK) && !features_good(v))
@@ -185,15 +212,6 @@ static void set_size(struct virtio *v, struct virtio_queue *q, uint64_t size)
 
 	if (size && size <= v->queue_max && (packed || !(size & (size - 1))))
 		q->setup.size = (uint16_t)size;
-}
-
-/* 2.6.1: what the queue was set to is gone; the driver sets it up anew, or leaves it. */
-static void clear_queue(const struct virtio *v, struct virtio_queue *q)
-{
-	memset(&q->setup, 0, sizeof(q->setup));
-	q->setup.size = (uint16_t)v->queue_max;
-	q->vector = VIRTIO_NO_VECTOR;
-	q->enabled = q->resetting = false;
 }
 
 static enum action reset_queue(struct virtio *v, struct virtio_queue *q, uint64_t value)
@@ -335,17 +353,7 @@ const struct io_ops virtio_device_ops = { device_read, device_write };
 void virtio_registers_clear(struct virtio *v)
 {
 	pthread_mutex_lock(&v->lock);
-	v->accepted = 0;
-	v->device_select = v->driver_select = 0;
-	v->queue_select = 0;
-	v->config_vector = VIRTIO_NO_VECTOR;
-	for (unsigned int i = 0; i < v->nr_queues; i++)
-		clear_queue(v, &v->queues[i]);
-	virtio_interrupts_clear(v);
-	v->msix_on = msix_enabled(&v->fn);
-	v->config_told = false;
-	v->status = 0;
-	v->resetting = false;
+	clear(v);
 	pthread_mutex_unlock(&v->lock);
 }
 

@@ -708,6 +708,65 @@ static void test_owners(void)
 	}
 }
 
+/* An interrupt told the old way, and not heard before MSI-X is switched, comes the new way. */
+static void test_msix_switched(void)
+{
+	uint32_t before, length;
+
+	start();
+	virtio_msix_enable(&v, false);
+	before = rt_interrupts[VECTOR];
+	put(0, FLUSH, 0, 0, 0);
+	vq_kick(&q);
+	while (!(pci_read(v.devfn, 6, 2) & 8))
+		;
+	virtio_msix_enable(&v, true);
+	CHECK(rt_wait(VECTOR, before + 1, 10 * SECOND));
+	CHECK(!(pci_read(v.devfn, 6, 2) & 8));
+	CHECK_EQ(end_of(0, &length), OK);
+
+	virtio_msix(&v, 1, VECTOR, true);
+	put(0, FLUSH, 0, 0, 0);
+	vq_kick(&q);
+	CHECK_EQ(end_of(0, &length), OK);
+	virtio_msix_enable(&v, false);
+	while (!(pci_read(v.devfn, 6, 2) & 8))
+		;
+	CHECK_EQ(read8(v.isr), 1);
+}
+
+/* Registers that were written without a status are as new after a reset. */
+static void test_early_enable(void)
+{
+	start();
+	CHECK(virtio_reset(&v));
+	virtio_select(&v, 0);
+	write16(v.common + VC_QUEUE_ENABLE, 1);
+	CHECK_EQ(read16(v.common + VC_QUEUE_ENABLE), 1);
+	write8(v.common + VC_STATUS, 0);
+	CHECK_EQ(read16(v.common + VC_QUEUE_ENABLE), 0);
+	start();
+	good(1);
+}
+
+/* As often as a driver likes: the host is told once. */
+static void test_broken_again(void)
+{
+	start();
+	for (unsigned int i = 0; i < 20; i++) {
+		CHECK(virtio_reset(&v));
+		CHECK(virtio_negotiate(&v, features));
+		virtio_select(&v, 0);
+		write64(v.common + VC_QUEUE_DESC, v.common);
+		write64(v.common + VC_QUEUE_DRIVER, v.common);
+		write64(v.common + VC_QUEUE_DEVICE, v.common);
+		write16(v.common + VC_QUEUE_ENABLE, 1);
+		virtio_status(&v, VS_DRIVER_OK);
+		while (!(read8(v.common + VC_STATUS) & VS_NEEDS_RESET))
+			;
+	}
+}
+
 static const struct rt_test tests[] = {
 	{ "facts", test_facts },
 	{ "sizes", test_sizes },
@@ -722,6 +781,9 @@ static const struct rt_test tests[] = {
 	{ "bad-rings", test_bad_rings },
 	{ "greedy", test_greedy },
 	{ "owners", test_owners },
+	{ "msix-switched", test_msix_switched },
+	{ "early-enable", test_early_enable },
+	{ "broken-again", test_broken_again },
 };
 
 void guest_main(void)
