@@ -8,26 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/block/disk.h"
-#include "devices/ivshmem/ivshmem.h"
-#include "vmm/utf16.h"
-
-struct parser {
-	struct config *config;
-	char *err;
-	size_t errlen;
-};
+#include "vmm/options_devices.h"
 
 struct option {
 	const char *name;
 	const char *argument; /* NULL: takes none */
 	const char *help;
-	int (*set)(struct parser *p, const char *value);
+	int (*set)(struct options_parser *p, const char *value);
 };
 
-static int fail(struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static int fail(struct parser *p, const char *fmt, ...)
+int options_fail(struct options_parser *p, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -74,60 +64,60 @@ static int parse_count(const char *text, unsigned long max, unsigned long *count
 	return errno || *end || *count > max ? -EINVAL : 0;
 }
 
-static int set_kernel(struct parser *p, const char *value)
+static int set_kernel(struct options_parser *p, const char *value)
 {
 	p->config->kernel = value;
 	return 0;
 }
 
-static int set_firmware(struct parser *p, const char *value)
+static int set_firmware(struct options_parser *p, const char *value)
 {
 	p->config->firmware = value;
 	return 0;
 }
 
-static int set_nvram(struct parser *p, const char *value)
+static int set_nvram(struct options_parser *p, const char *value)
 {
 	p->config->nvram = value;
 	return 0;
 }
 
-static int set_initrd(struct parser *p, const char *value)
+static int set_initrd(struct options_parser *p, const char *value)
 {
 	p->config->initrd = value;
 	return 0;
 }
 
-static int set_cmdline(struct parser *p, const char *value)
+static int set_cmdline(struct options_parser *p, const char *value)
 {
 	if (strlen(value) > CMDLINE_MAX)
-		return fail(p, "--cmdline: longer than %d bytes", CMDLINE_MAX);
+		return options_fail(p, "--cmdline: longer than %d bytes", CMDLINE_MAX);
 	p->config->cmdline = value;
 	return 0;
 }
 
-static int set_cpus(struct parser *p, const char *value)
+static int set_cpus(struct options_parser *p, const char *value)
 {
 	unsigned long n;
 
 	if (parse_count(value, MAX_CPUS, &n) || !n)
-		return fail(p, "--cpus %s: must be a number from 1 to %d", value, MAX_CPUS);
+		return options_fail(p, "--cpus %s: must be a number from 1 to %d", value, MAX_CPUS);
 	p->config->cpus = (unsigned int)n;
 	return 0;
 }
 
-static int set_memory_key(struct parser *p, const char *key, bool *huge, bool *shared)
+static int set_memory_key(struct options_parser *p, const char *key, bool *huge, bool *shared)
 {
 	if (!strcmp(key, "hugepages=on") || !strcmp(key, "hugepages=off"))
 		*huge = !strcmp(key, "hugepages=on");
 	else if (!strcmp(key, "shared=on") || !strcmp(key, "shared=off"))
 		*shared = !strcmp(key, "shared=on");
 	else
-		return fail(p, "--memory: '%s' is not hugepages=on|off or shared=on|off", key);
+		return options_fail(p, "--memory: '%s' is not hugepages=on|off or shared=on|off", key);
 	return 0;
 }
 
-static int set_memory(struct parser *p, const char *value)
+static int set_memory(struct options_parser *p, const char *value)
 {
 	char buffer[128], *rest = buffer, *size;
 	bool huge = false, shared = false;
@@ -135,14 +125,14 @@ static int set_memory(struct parser *p, const char *value)
 	int ret = 0;
 
 	if (snprintf(buffer, sizeof(buffer), "%s", value) >= (int)sizeof(buffer))
-		return fail(p, "--memory: too long");
+		return options_fail(p, "--memory: too long");
 	size = strsep(&rest, ",");
 	if (parse_size(size, &bytes))
-		return fail(p, "--memory %s: not a size such as 512M or 4G", size);
+		return options_fail(p, "--memory %s: not a size such as 512M or 4G", size);
 	if (bytes < MEMORY_MIN || bytes > MEMORY_MAX)
-		return fail(p, "--memory %s: must be from 32M to 4T", size);
+		return options_fail(p, "--memory %s: must be from 32M to 4T", size);
 	if (bytes % (2 << 20))
-		return fail(p, "--memory %s: must be a multiple of 2M", size);
+		return options_fail(p, "--memory %s: must be a multiple of 2M", size);
 	p->config->memory = bytes;
 	while (rest && !ret)
 		ret = set_memory_key(p, strsep(&rest, ","), &huge, &shared);
@@ -151,16 +141,16 @@ static int set_memory(struct parser *p, const char *value)
 	return ret;
 }
 
-static int set_serial(struct parser *p, const char *value)
+static int set_serial(struct options_parser *p, const char *value)
 {
 	if (strcmp(value, "stdio") != 0 && strcmp(value, "null") != 0 &&
 	    (strncmp(value, "file:", 5) != 0 || !value[5]) && (strncmp(value, "unix:", 5) != 0 || !value[5]))
-		return fail(p, "--serial %s: must be stdio, null, file:PATH or unix:PATH", value);
+		return options_fail(p, "--serial %s: must be stdio, null, file:PATH or unix:PATH", value);
 	p->config->serial = value;
 	return 0;
 }
 
-static int set_boot(struct parser *p, const char *value)
+static int set_boot(struct options_parser *p, const char *value)
 {
 	static const char *const names[] = {
 		[BOOT_AUTO] = "auto", [BOOT_HOST] = "host", [BOOT_GUEST] = "guest", [BOOT_PVH] = "pvh"
@@ -172,133 +162,51 @@ static int set_boot(struct parser *p, const char *value)
 			return 0;
 		}
 	}
-	return fail(p, "--boot %s: must be auto, host, guest or pvh", value);
+	return options_fail(p, "--boot %s: must be auto, host, guest or pvh", value);
 }
 
-static int set_no_reboot(struct parser *p, const char *value)
+static int set_no_reboot(struct options_parser *p, const char *value)
 {
 	(void)value;
 	p->config->no_reboot = true;
 	return 0;
 }
 
-static int set_timeout(struct parser *p, const char *value)
+static int set_timeout(struct options_parser *p, const char *value)
 {
 	char *end;
 	double seconds;
 
 	if (!isdigit((unsigned char)value[0]))
-		return fail(p, "--timeout %s: must be a number of seconds", value);
+		return options_fail(p, "--timeout %s: must be a number of seconds", value);
 	seconds = strtod(value, &end);
 	if (*end || !(seconds > 0) || seconds > 1e9)
-		return fail(p, "--timeout %s: must be a number of seconds above 0", value);
+		return options_fail(p, "--timeout %s: must be a number of seconds above 0", value);
 	p->config->timeout_ns = (uint64_t)(seconds * 1e9);
 	return 0;
 }
 
-static int set_stats(struct parser *p, const char *value)
+static int set_stats(struct options_parser *p, const char *value)
 {
 	p->config->stats = value;
 	return 0;
 }
 
-static int set_control(struct parser *p, const char *value)
+static int set_control(struct options_parser *p, const char *value)
 {
 	p->config->control = value;
 	return 0;
 }
 
-static int set_trace(struct parser *p, const char *value)
+static int set_trace(struct options_parser *p, const char *value)
 {
 	if (!strcmp(value, "help")) {
 		p->config->action = ACTION_TRACE_HELP;
 		return 0;
 	}
 	if (p->config->nr_traces == MAX_TRACES)
-		return fail(p, "--trace: given more than %d times", MAX_TRACES);
+		return options_fail(p, "--trace: given more than %d times", MAX_TRACES);
 	p->config->traces[p->config->nr_traces++] = value;
-	return 0;
-}
-
-/* The guest keeps UTF-8 (Linux) or UTF-16 in the same room, so a text must fit as both. */
-static int check_kvp(struct parser *p, const char *what, const char *text, size_t max)
-{
-	uint8_t utf16[KVP_VALUE_MAX];
-	int ret = strlen(text) < max ? utf16_from_utf8(text, utf16, max) : -ENAMETOOLONG;
-
-	if (ret == -EILSEQ)
-		return fail(p, "--kvp: the %s is not UTF-8", what);
-	return ret < 0 ? fail(p, "--kvp: the %s is longer than %zu characters", what, max / 2 - 1) : 0;
-}
-
-static int set_kvp(struct parser *p, const char *value)
-{
-	const char *equals = strchr(value, '=');
-	char key[KVP_KEY_MAX];
-	int ret;
-
-	if (!equals || equals == value)
-		return fail(p, "--kvp %s: must be KEY=VALUE", value);
-	if (p->config->nr_kvp == MAX_KVP)
-		return fail(p, "--kvp: given more than %d times", MAX_KVP);
-	snprintf(key, sizeof(key), "%.*s", (int)(equals - value), value);
-	ret = equals - value < KVP_KEY_MAX
-		      ? check_kvp(p, "key", key, KVP_KEY_MAX)
-		      : fail(p, "--kvp: the key is longer than %d characters", KVP_KEY_MAX / 2 - 1);
-	if (!ret)
-		ret = check_kvp(p, "value", equals + 1, KVP_VALUE_MAX);
-	if (!ret)
-		p->config->kvp[p->config->nr_kvp++] = value;
-	return ret;
-}
-
-static int set_disk(struct parser *p, const char *value)
-{
-	struct disk_options options;
-	char err[256];
-
-	if (disk_parse(value, &options, err, sizeof(err)))
-		return fail(p, "--disk: %s", err);
-	if (p->config->nr_disks == DISKS_MAX)
-		return fail(p, "--disk: given more than %d times", DISKS_MAX);
-	p->config->disks[p->config->nr_disks++] = value;
-	return 0;
-}
-
-static int set_ivshmem(struct parser *p, const char *value)
-{
-	struct ivshmem_options options;
-	char err[512];
-
-	if (ivshmem_parse(value, &options, err, sizeof(err)))
-		return fail(p, "--ivshmem: %s", err);
-	if (p->config->nr_ivshmem == IVSHMEM_MAX)
-		return fail(p, "--ivshmem: given more than %d times", IVSHMEM_MAX);
-	p->config->ivshmem[p->config->nr_ivshmem++] = value;
-	return 0;
-}
-
-static int set_vfio_user(struct parser *p, const char *value)
-{
-	char err[512];
-
-	if (p->config->nr_vfio_user == VFIO_USER_MAX)
-		return fail(p, "--vfio-user: given more than %d times", VFIO_USER_MAX);
-	if (vfio_user_parse(value, &p->config->vfio_user[p->config->nr_vfio_user], err, sizeof(err)))
-		return fail(p, "--vfio-user: %s", err);
-	p->config->nr_vfio_user++;
-	return 0;
-}
-
-static int set_vhost_user(struct parser *p, const char *value)
-{
-	char err[512];
-
-	if (p->config->nr_vhost_user == VHOST_USER_MAX)
-		return fail(p, "--vhost-user: given more than %d times", VHOST_USER_MAX);
-	if (vhost_user_parse(value, &p->config->vhost_user[p->config->nr_vhost_user], err, sizeof(err)))
-		return fail(p, "--vhost-user: %s", err);
-	p->config->nr_vhost_user++;
 	return 0;
 }
 
@@ -311,30 +219,10 @@ static bool wants_shared_memory(const struct config *config)
 	return config->nr_vhost_user;
 }
 
-static int set_dump_dtb(struct parser *p, const char *value)
+static int set_dump_dtb(struct options_parser *p, const char *value)
 {
 	p->config->dump_dtb = value;
 	return 0;
-}
-
-static int set_device(struct parser *p, const char *value)
-{
-	const struct {
-		const char *name;
-		bool *wanted;
-	} devices[] = {
-		{ "pci-test", &p->config->pci_test },
-		{ "hv-test", &p->config->hv_test },
-		{ "vmbus-test", &p->config->vmbus_test },
-	};
-
-	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
-		if (!strcmp(value, devices[i].name)) {
-			*devices[i].wanted = true;
-			return 0;
-		}
-	}
-	return fail(p, "--device %s: must be pci-test, hv-test or vmbus-test", value);
 }
 
 /* What "on", "synic=..." or "timers=..." of this length says; false: it is none of them. */
@@ -365,7 +253,7 @@ static bool set_hyperv_key(struct config *config, const char *key, size_t length
 	return false;
 }
 
-static int set_hyperv(struct parser *p, const char *value)
+static int set_hyperv(struct options_parser *p, const char *value)
 {
 	const char *at = value;
 
@@ -376,44 +264,32 @@ static int set_hyperv(struct parser *p, const char *value)
 		size_t length = strcspn(at, ",");
 
 		if (!set_hyperv_key(p->config, at, length))
-			return fail(p,
-				    "--hyperv %s: must be on, synic=auto|kvm|user or timers=on|off, or some of these",
-				    value);
+			return options_fail(
+				p, "--hyperv %s: must be on, synic=auto|kvm|user or timers=on|off, or some of these",
+				value);
 		if (!at[length])
 			return 0;
 		at += length + 1;
 	}
 }
 
-static int set_msr(struct parser *p, const char *value)
+static int set_msr(struct options_parser *p, const char *value)
 {
 	if (strcmp(value, "ignore") != 0 && strcmp(value, "fault") != 0)
-		return fail(p, "--msr %s: must be ignore or fault", value);
+		return options_fail(p, "--msr %s: must be ignore or fault", value);
 	p->config->msr = strcmp(value, "ignore") ? MSR_FAULT : MSR_IGNORE;
 	return 0;
 }
 
-static int set_rtc(struct parser *p, const char *value)
+static int set_rtc(struct options_parser *p, const char *value)
 {
 	if (strcmp(value, "utc") != 0 && strcmp(value, "local") != 0)
-		return fail(p, "--rtc %s: must be utc or local", value);
+		return options_fail(p, "--rtc %s: must be utc or local", value);
 	p->config->rtc = strcmp(value, "local") ? RTC_UTC : RTC_LOCAL;
 	return 0;
 }
 
-static int set_net(struct parser *p, const char *value)
-{
-	char err[160];
-
-	if (p->config->nr_nets == NET_CARDS_MAX)
-		return fail(p, "--net: given more than %d times", NET_CARDS_MAX);
-	if (net_parse(value, &p->config->nets[p->config->nr_nets], err, sizeof(err)))
-		return fail(p, "--net %.40s: %s", value, err);
-	p->config->nr_nets++;
-	return 0;
-}
-
-static int set_vmbus(struct parser *p, const char *value)
+static int set_vmbus(struct options_parser *p, const char *value)
 {
 	(void)value;
 	p->config->hyperv = true;
@@ -421,21 +297,21 @@ static int set_vmbus(struct parser *p, const char *value)
 	return 0;
 }
 
-static int set_check_host(struct parser *p, const char *value)
+static int set_check_host(struct options_parser *p, const char *value)
 {
 	(void)value;
 	p->config->action = ACTION_CHECK_HOST;
 	return 0;
 }
 
-static int set_version(struct parser *p, const char *value)
+static int set_version(struct options_parser *p, const char *value)
 {
 	(void)value;
 	p->config->action = ACTION_VERSION;
 	return 0;
 }
 
-static int set_help(struct parser *p, const char *value)
+static int set_help(struct options_parser *p, const char *value)
 {
 	(void)value;
 	p->config->action = ACTION_HELP;
@@ -457,24 +333,24 @@ static const struct option options[] = {
 	{ "stats", "FILE", "write figures of the run as JSON when it ends", set_stats },
 	{ "control", "PATH", "take commands at a Unix socket; see 'vmm ctl --help'", set_control },
 	{ "trace", "GLOB[,file=PATH]", "print matching trace points; 'help' lists them", set_trace },
-	{ "kvp", "KEY=VALUE", "give the guest this item by Hyper-V's data exchange", set_kvp },
+	{ "kvp", "KEY=VALUE", "give the guest this item by Hyper-V's data exchange", options_set_kvp },
 	{ "disk", "PATH[,readonly=on][,boot=on][,direct=on|off][,serial=S]", "a disk, or a DVD if PATH ends in .iso",
-	  set_disk },
+	  options_set_disk },
 	{ "ivshmem", "path=FILE,size=SIZE[,readonly=on]", "memory that others share; or socket=PATH[,vectors=N]",
-	  set_ivshmem },
+	  options_set_ivshmem },
 	{ "vfio-user", "socket=PATH[,timeout=MS][,secure-dma=on][,reconnect=on][,posted=off]",
-	  "a PCI device that another process serves", set_vfio_user },
+	  "a PCI device that another process serves", options_set_vfio_user },
 	{ "vhost-user", "socket=PATH,device=fs|blk|net|ID[,queues=N][,queue-size=N][,reconnect=on]...",
-	  "a virtio device whose back-end is another process", set_vhost_user },
+	  "a virtio device whose back-end is another process", options_set_vhost_user },
 	{ "dump-dtb", "FILE", "write the machine's device tree", set_dump_dtb },
-	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", set_device },
+	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", options_set_device },
 	{ "hyperv", "on|synic=auto|kvm|user[,timers=on|off]", "be Hyper-V to the guest; who gives it the SynIC (auto)",
 	  set_hyperv },
 	{ "msr", "ignore|fault", "what an MSR that KVM does not know does, and tell of it (as KVM does, untold)",
 	  set_msr },
 	{ "rtc", "utc|local", "what the real-time clock shows (utc)", set_rtc },
 	{ "net", "tap=NAME|fd=N|user[,mac=MAC][,queues=N][,mtu=N][,hostfwd=tcp:HOST-GUEST]...", "a network card",
-	  set_net },
+	  options_set_net },
 	{ "vmbus", NULL, "VMBus and its devices; implies --hyperv on", set_vmbus },
 	{ "check-host", NULL, "report what this host offers, and end", set_check_host },
 	{ "version", NULL, "print the version, and end", set_version },
@@ -490,7 +366,7 @@ static const struct option *find_option(const char *name, size_t length)
 }
 
 /* One option, "--name value" or "--name=value"; advances *at past what it used. */
-static int parse_one(struct parser *p, int argc, char *const argv[], int *at)
+static int parse_one(struct options_parser *p, int argc, char *const argv[], int *at)
 {
 	const char *text = argv[(*at)++], *value = NULL;
 	const struct option *o;
@@ -499,28 +375,28 @@ static int parse_one(struct parser *p, int argc, char *const argv[], int *at)
 	if (!strcmp(text, "-h"))
 		text = "--help";
 	if (strncmp(text, "--", 2) != 0)
-		return fail(p, "'%s' is not an option (--kernel FILE boots a kernel; see --help)", text);
+		return options_fail(p, "'%s' is not an option (--kernel FILE boots a kernel; see --help)", text);
 	length = strcspn(text + 2, "=");
 	o = find_option(text + 2, length);
 	if (!o)
-		return fail(p, "--%.*s: no such option (see --help)", (int)length, text + 2);
+		return options_fail(p, "--%.*s: no such option (see --help)", (int)length, text + 2);
 	if (text[2 + length] == '=')
 		value = text + 2 + length + 1;
 	if (!o->argument && value)
-		return fail(p, "--%s takes no value", o->name);
+		return options_fail(p, "--%s takes no value", o->name);
 	if (o->argument && !value) {
 		if (*at >= argc)
-			return fail(p, "--%s needs a value: %s", o->name, o->argument);
+			return options_fail(p, "--%s needs a value: %s", o->name, o->argument);
 		value = argv[(*at)++];
 	}
 	if (value && !*value && o->set != set_cmdline)
-		return fail(p, "--%s: the value is empty; it should be %s", o->name, o->argument);
+		return options_fail(p, "--%s: the value is empty; it should be %s", o->name, o->argument);
 	return o->set(p, value);
 }
 
 int options_parse(int argc, char *const argv[], struct config *config, char *err, size_t errlen)
 {
-	struct parser p = { .config = config, .err = err, .errlen = errlen };
+	struct options_parser p = { .config = config, .err = err, .errlen = errlen };
 	int at = 1;
 
 	memset(config, 0, sizeof(*config));
@@ -538,17 +414,17 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 	if (config->backing == RAM_ANON && wants_shared_memory(config))
 		config->backing = RAM_MEMFD;
 	if (config->nr_nets && !config->vmbus)
-		return fail(&p, "--net needs --vmbus");
+		return options_fail(&p, "--net needs --vmbus");
 	if (config->nr_kvp && !config->vmbus)
-		return fail(&p, "--kvp needs --vmbus");
+		return options_fail(&p, "--kvp needs --vmbus");
 	if (config->nvram && !config->firmware)
-		return fail(&p, "--nvram needs --firmware");
+		return options_fail(&p, "--nvram needs --firmware");
 	if (config->firmware && config->boot != BOOT_AUTO)
-		return fail(&p, "--boot cannot be used with --firmware, which boots the kernel itself");
+		return options_fail(&p, "--boot cannot be used with --firmware, which boots the kernel itself");
 	if (config->firmware && !config->kernel && (config->initrd || config->cmdline))
-		return fail(&p, "--%s needs --kernel", config->initrd ? "initrd" : "cmdline");
+		return options_fail(&p, "--%s needs --kernel", config->initrd ? "initrd" : "cmdline");
 	if (!config->kernel && !config->firmware && !config->dump_dtb)
-		return fail(&p, "--kernel FILE is missing (see --help)");
+		return options_fail(&p, "--kernel FILE is missing (see --help)");
 	return 0;
 }
 

@@ -3,9 +3,8 @@
  * Theory of operation
  *
  * main() builds the machine, starts the loop's thread and one for each further vCPU, and becomes the first vCPU:
- * between the last preparation and the first guest instruction there is one system call. Whatever ends or resets the
- * guest, on whichever thread it is noticed, is a request: it sets vm->stop, so that no vCPU enters the guest again,
- * and wakes the loop, which waits until every vCPU is parked and then carries it out.
+ * between the last preparation and the first guest instruction there is one system call. vm_request.c has what ends,
+ * resets or pauses the guest.
  */
 #include "vmm/vm.h"
 
@@ -37,13 +36,10 @@
 #include "vmm/terminal.h"
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
+#include "vmm/vm_request.h"
 
 #define TICK_NS	     50000000ULL
-#define PARK_NS	     5000000000ULL /* a vCPU that takes longer to park is taken for stuck */
-#define PARK_KILL_NS 800000000ULL  /* the same when a person or a supervisor wants the end at once */
-#define POLL_NS	     20000000L
-
-#define from_member(ptr, member) ((struct vm *)((char *)(ptr)-offsetof(struct vm, member)))
+#define PARK_KILL_NS 800000000ULL /* PARK_NS when a person or a supervisor wants the end at once */
 
 uint64_t clock_ns(void)
 {
@@ -51,45 +47,6 @@ uint64_t clock_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
-}
-
-/* Returns whether it is this request that counts. */
-static bool request(struct vm *vm, int what, int status)
-{
-	int idle = VM_RUN;
-
-	/* An end overrides a reset that has not been carried out yet; nothing overrides an end. */
-	if (!atomic_compare_exchange_strong(&vm->request, &idle, what)) {
-		idle = VM_RESET;
-		if (what != VM_END || !atomic_compare_exchange_strong(&vm->request, &idle, what))
-			return false;
-	}
-	if (what == VM_END)
-		atomic_store(&vm->status, status);
-	atomic_store(&vm->stop, true);
-	loop_post(&vm->loop, &vm->request_work);
-	return true;
-}
-
-void vm_exit(struct vm *vm, int status)
-{
-	TRACE(vm_event, "exit status %d", status);
-	request(vm, VM_END, status);
-}
-
-void vm_poweroff(struct vm *vm)
-{
-	TRACE(vm_event, "power off");
-	request(vm, VM_END, STATUS_OK);
-}
-
-void vm_reset(struct vm *vm)
-{
-	TRACE(vm_event, "reset");
-	if (vm->config->no_reboot)
-		request(vm, VM_END, STATUS_OK);
-	else
-		request(vm, VM_RESET, 0);
 }
 
 void vm_power_button(struct vm *vm)
@@ -123,7 +80,7 @@ void device_register(struct vm *vm, struct device *dev, const struct device_clas
 /* Coalesced writes wait in KVM's ring until somebody looks; a polling driver gives no other occasion. */
 static void tick(struct loop_op *op, int res, uint32_t cqe_flags)
 {
-	struct vm *vm = from_member(op, tick_op);
+	struct vm *vm = vm_from_member(op, tick_op);
 
 	(void)res;
 	(void)cqe_flags;
@@ -135,7 +92,7 @@ static void tick(struct loop_op *op, int res, uint32_t cqe_flags)
 
 static void arm_tick(struct loop_work *work)
 {
-	struct vm *vm = from_member(work, tick_work);
+	struct vm *vm = vm_from_member(work, tick_work);
 
 	loop_timer(&vm->loop, &vm->tick_op, &vm->tick_ts, TICK_NS);
 }
@@ -146,139 +103,9 @@ void vm_want_tick(struct vm *vm)
 		loop_post(&vm->loop, &vm->tick_work);
 }
 
-/* Waits until all vCPUs are parked; false if that takes longer than ns. */
-static bool wait_parked(struct vm *vm, uint64_t ns)
-{
-	uint64_t deadline = clock_ns() + ns;
-	bool all = false;
-
-	while (!all && clock_ns() < deadline) {
-		struct timespec until;
-		unsigned int running = 0;
-
-		for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
-			running += vm->vcpus[i].started;
-			vcpu_kick(&vm->vcpus[i]);
-		}
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += POLL_NS;
-		if (until.tv_nsec >= 1000000000L) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000L;
-		}
-		pthread_mutex_lock(&vm->lock);
-		if (vm->parked < running)
-			pthread_cond_timedwait(&vm->changed, &vm->lock, &until);
-		all = vm->parked == running;
-		pthread_mutex_unlock(&vm->lock);
-	}
-	return all;
-}
-
-static void resume(struct vm *vm)
-{
-	pthread_mutex_lock(&vm->lock);
-	atomic_store(&vm->stop, false);
-	pthread_cond_broadcast(&vm->changed);
-	pthread_mutex_unlock(&vm->lock);
-}
-
-int vm_pause(struct vm *vm)
-{
-	if (vm->paused)
-		return 0;
-	TRACE(vm_event, "pause");
-	vm->paused = true;
-	atomic_store(&vm->stop, true);
-	if (wait_parked(vm, PARK_NS))
-		return 0;
-	vm_resume(vm);
-	return -ETIMEDOUT;
-}
-
-void vm_resume(struct vm *vm)
-{
-	if (!vm->paused)
-		return;
-	TRACE(vm_event, "resume");
-	vm->paused = false;
-	/* A request that a vCPU made on its way out needs them parked; carry_out() lets them go. */
-	if (atomic_load(&vm->request) == VM_RUN)
-		resume(vm);
-	for (struct device *d = vm->devices; d; d = d->next)
-		if (d->class->resumed)
-			d->class->resumed(d);
-}
-
-static int enter(struct vm *vm, struct x86_boot *boot)
-{
-	struct x86_entry entry;
-	int ret = x86_boot_finish(boot, &entry);
-
-	if (!ret)
-		x86_set_entry(&vm->vcpus[0], &entry);
-	return ret;
-}
-
-/* All vCPUs are parked. What was written before the reset still takes effect, then everything starts anew. */
-static int reset_machine(struct vm *vm)
-{
-	int ret;
-
-	coalesce_drain(&vm->coalesce);
-	for (struct device *d = vm->devices; d; d = d->next)
-		if (d->class->reset)
-			d->class->reset(d);
-	ret = ram_clear(&vm->memory);
-	if (ret)
-		log_line("reset: clearing memory: %s", strerror(-ret));
-	if (!ret)
-		ret = x86_reset(vm, vm->cpuid);
-	if (!ret && vm->hyperv)
-		ret = hv_reset(vm->hyperv);
-	if (!ret && !vm->firmware) {
-		struct x86_boot *boot = x86_boot_load(vm, true);
-
-		ret = boot ? enter(vm, boot) : -EIO;
-		x86_boot_free(boot);
-	}
-	vm->resets++;
-	return ret;
-}
-
-static void carry_out(struct loop_work *work)
-{
-	struct vm *vm = from_member(work, request_work);
-	int status = STATUS_HOST_FAILURE;
-
-	if (atomic_load(&vm->request) == VM_RESET) {
-		bool parked;
-
-		/* Unless a resume has come in between it is so already. */
-		atomic_store(&vm->stop, true);
-		parked = wait_parked(vm, PARK_NS);
-		if (!parked)
-			log_line("reset: a vCPU does not stop");
-		if (parked && reset_machine(vm) == 0) {
-			int reset = VM_RESET;
-
-			/* An end that was asked for meanwhile stays asked for. */
-			if (atomic_compare_exchange_strong(&vm->request, &reset, VM_RUN)) {
-				if (!vm->paused)
-					resume(vm);
-				return;
-			}
-			status = atomic_load(&vm->status);
-		}
-		atomic_store(&vm->status, status);
-		atomic_store(&vm->request, VM_END);
-	}
-	loop_stop(&vm->loop);
-}
-
 static void timed_out(struct loop_op *op, int res, uint32_t cqe_flags)
 {
-	struct vm *vm = from_member(op, timeout_op);
+	struct vm *vm = vm_from_member(op, timeout_op);
 
 	(void)cqe_flags;
 	if (res != -ETIME)
@@ -289,7 +116,7 @@ static void timed_out(struct loop_op *op, int res, uint32_t cqe_flags)
 
 static void end_by_signal(struct vm *vm, int sig)
 {
-	if (request(vm, VM_END, STATUS_OK))
+	if (vm_end(vm, STATUS_OK))
 		vm->end_signal = sig;
 }
 
@@ -302,7 +129,7 @@ static void arm_signals(struct vm *vm)
 
 static void got_signal(struct loop_op *op, int res, uint32_t cqe_flags)
 {
-	struct vm *vm = from_member(op, signal_op);
+	struct vm *vm = vm_from_member(op, signal_op);
 	int sig = res == (int)sizeof(*vm->signal_info) ? (int)vm->signal_info->ssi_signo : 0;
 
 	(void)cqe_flags;
@@ -428,7 +255,7 @@ int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
 	vm->tick_op.fn = tick;
 	vm->tick_work.fn = arm_tick;
 	vm->timeout_op.fn = timed_out;
-	vm->request_work.fn = carry_out;
+	vm->request_work.fn = vm_carry_out;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->changed, NULL);
 
@@ -466,7 +293,7 @@ int vm_create(struct vm *vm, const struct config *config, uint64_t start_ns)
 		ret = devices_create(vm,
 				     !vm->boot || !x86_boot_is_linux(vm->boot) || x86_names_console(config->cmdline));
 	if (!ret && vm->boot)
-		ret = enter(vm, vm->boot);
+		ret = vm_enter(vm, vm->boot);
 	return ret;
 }
 
@@ -476,7 +303,7 @@ static void end_vcpus(struct vm *vm)
 	bool all;
 
 	atomic_store(&vm->stop, true);
-	all = wait_parked(vm, vm->end_signal ? PARK_KILL_NS : PARK_NS);
+	all = vm_wait_parked(vm, vm->end_signal ? PARK_KILL_NS : PARK_NS);
 	pthread_mutex_lock(&vm->lock);
 	vm->end = true;
 	pthread_cond_broadcast(&vm->changed);

@@ -12,6 +12,7 @@
 #include "devices/vmbus/ic_shutdown.h"
 #include "devices/vmbus/ic_timesync.h"
 #include "devices/vmbus/ic_vss.h"
+#include "tests/fuzz/input.h"
 #include "tests/unit/ic_fake.h"
 #include "vmm/options.h"
 
@@ -19,40 +20,26 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct input {
-	const uint8_t *data;
-	size_t size;
-	unsigned int orders, done;
-};
+static struct orders {
+	unsigned int given, done;
+} orders;
 
-static uint8_t byte(struct input *in)
-{
-	if (!in->size)
-		return 0;
-	in->size--;
-	return *in->data++;
-}
-
-/* At most max bytes of the input. */
-static size_t bytes(struct input *in, const uint8_t **data, size_t max)
+/* At most max bytes of the input, where they are. */
+static size_t span(struct input *in, const uint8_t **data, size_t max)
 {
 	size_t n = byte(in) | (size_t)byte(in) << 8;
 
 	if (n > max)
 		n = max;
-	if (n > in->size)
-		n = in->size;
-	*data = in->data;
-	in->data += n;
-	in->size -= n;
-	return n;
+	*data = in->at;
+	return skip(in, n);
 }
 
 /* A string of the input, to be freed. */
 static char *text(struct input *in)
 {
 	const uint8_t *data;
-	size_t n = bytes(in, &data, 64);
+	size_t n = span(in, &data, 64);
 	char *s = calloc(1, n + 1);
 
 	assert(s);
@@ -62,10 +49,9 @@ static char *text(struct input *in)
 
 static void order_done(void *opaque, int error, const char *words)
 {
-	struct input *in = opaque;
-
+	(void)opaque;
 	assert(error <= 0 && words && !strchr(words, '\n'));
-	in->done++;
+	orders.done++;
 }
 
 static void list_done(void *opaque, int error, const char *words, const struct kvp_item *items, size_t count)
@@ -83,8 +69,8 @@ static void copy_file(struct input *in)
 
 	assert(fd >= 0 && !ftruncate(fd, byte(in) * 100));
 	snprintf(host_path, sizeof(host_path), "/proc/self/fd/%d", fd);
-	in->orders++;
-	fcopy_start(&fake.vm, host_path, guest_path, byte(in) & 3, order_done, in);
+	orders.given++;
+	fcopy_start(&fake.vm, host_path, guest_path, byte(in) & 3, order_done, NULL);
 	fake_run_files(); /* opens it, if it has come to that */
 	close(fd);
 	free(guest_path);
@@ -95,19 +81,19 @@ static void order_kvp(struct input *in, uint8_t what)
 	char *key = text(in), *value = text(in);
 	unsigned int pool = byte(in) % (KVP_POOLS + 1);
 
-	in->orders++;
+	orders.given++;
 	switch (what % 4) {
 	case 0:
-		kvp_get(&fake.vm, pool, key, order_done, in);
+		kvp_get(&fake.vm, pool, key, order_done, NULL);
 		break;
 	case 1:
-		kvp_set(&fake.vm, pool, key, value, order_done, in);
+		kvp_set(&fake.vm, pool, key, value, order_done, NULL);
 		break;
 	case 2:
-		kvp_delete(&fake.vm, pool, key, order_done, in);
+		kvp_delete(&fake.vm, pool, key, order_done, NULL);
 		break;
 	default:
-		kvp_list(&fake.vm, pool, list_done, in);
+		kvp_list(&fake.vm, pool, list_done, NULL);
 	}
 	free(key);
 	free(value);
@@ -130,12 +116,12 @@ static void order(struct input *in)
 		assert(heart.state <= IC_HEARTBEAT_LOST && heart.application <= IC_APPLICATION_STOPPED);
 		break;
 	case 3:
-		in->orders++;
-		vss_freeze(&fake.vm, order_done, in);
+		orders.given++;
+		vss_freeze(&fake.vm, order_done, NULL);
 		break;
 	case 4:
-		in->orders++;
-		vss_thaw(&fake.vm, order_done, in);
+		orders.given++;
+		vss_thaw(&fake.vm, order_done, NULL);
 		assert(vss_state_name(vss_state(&fake.vm)));
 		break;
 	case 5:
@@ -150,7 +136,7 @@ static int send_raw(struct ic *ic, struct input *in)
 {
 	uint16_t type = byte(in) & 1 ? VMBUS_PACKET_INBAND : byte(in);
 	const uint8_t *data;
-	size_t n = bytes(in, &data, IC_PACKET_MAX - 24);
+	size_t n = span(in, &data, IC_PACKET_MAX - 24);
 
 	return fake_packet(ic, type, data, n);
 }
@@ -162,7 +148,7 @@ static int send_answer(struct ic *ic, struct input *in)
 	struct fake_packet packet = *last;
 	struct ic_header header;
 	const uint8_t *data;
-	size_t n = bytes(in, &data, IC_BODY_MAX), at = byte(in);
+	size_t n = span(in, &data, IC_BODY_MAX), at = byte(in);
 
 	memcpy(&header, packet.payload + sizeof(struct ic_pipe_header), sizeof(header));
 	header.flags = IC_FLAG_TRANSACTION | IC_FLAG_RESPONSE;
@@ -250,10 +236,11 @@ static void next_guest(struct ic *const *all)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const names[SERVICES] = { "heartbeat", "shutdown", "timesync", "kvp", "vss", "fcopy" };
-	struct input in = { .data = data, .size = size };
+	struct input in = { data, size };
 	struct config config = { .nr_kvp = 1, .kvp = { "key=value" } };
 	struct ic *all[SERVICES];
 
+	orders = (struct orders){ 0 };
 	fake_setup();
 	fake.vm.config = &config;
 	assert(!ic_create_all(&fake.vm));
@@ -262,10 +249,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(all[i]);
 		open_service(all[i], (uint8_t)all[i]->class->nr_versions - 1);
 	}
-	while (in.size)
+	while (in.left)
 		step(all[byte(&in) % SERVICES], &in);
 	next_guest(all);
 	fake_teardown();
-	assert(in.done == in.orders);
+	assert(orders.done == orders.given);
 	return 0;
 }

@@ -7,6 +7,7 @@
  */
 #include <assert.h>
 
+#include "tests/fuzz/input.h"
 #include "tests/unit/netvsp_fake.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -15,33 +16,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define HANDLE_SEND    66
 #define RELIDS	       3
 
-struct input {
-	const uint8_t *data;
-	size_t size;
+static struct guest {
 	struct fake_rings rings[RELIDS + 1];
 	bool open[RELIDS + 1];
-};
+} guest;
 
-static uint8_t byte(struct input *in)
-{
-	if (!in->size)
-		return 0;
-	in->size--;
-	return *in->data++;
-}
-
-static size_t bytes(struct input *in, uint8_t *to, size_t max)
+/* As many bytes as the input says, at most max. */
+static size_t some(struct input *in, void *to, size_t max)
 {
 	size_t n = byte(in) | (size_t)(byte(in) & 15) << 8;
 
-	if (n > max)
-		n = max;
-	if (n > in->size)
-		n = in->size;
-	memcpy(to, in->data, n);
-	in->data += n;
-	in->size -= n;
-	return n;
+	return bytes(in, to, n < max ? n : max);
 }
 
 /* Each slot is free, ours, or in one packet of the guest's: no more and no less than there are. */
@@ -61,17 +46,17 @@ static void check_slots(void)
 }
 
 /* The guest reads all there is; what it may have written over it itself does not matter then. */
-static void drain(struct input *in)
+static void drain(void)
 {
 	for (unsigned int i = 1; i <= RELIDS; i++) {
-		if (!in->open[i])
+		if (!guest.open[i])
 			continue;
-		*fake_word(&in->rings[i].to_guest, RING_READ) = *fake_word(&in->rings[i].to_guest, RING_WRITE);
+		*fake_word(&guest.rings[i].to_guest, RING_READ) = *fake_word(&guest.rings[i].to_guest, RING_WRITE);
 		nic_signal(i);
 	}
 }
 
-static void bring_up(struct input *in)
+static void bring_up(void)
 {
 	const struct nvsp_message init = { .type = NVSP_INIT, .init = { NVSP_V1, 0xffffffff } };
 	const struct nvsp_message receive = { .type = NVSP_RECEIVE_BUFFER, .buffer = { HANDLE_RECEIVE, 0xcafe, 0 } };
@@ -81,24 +66,24 @@ static void bring_up(struct input *in)
 		RNDIS_SET, 32, 1, OID_GEN_CURRENT_PACKET_FILTER, 4, 20, 0, NDIS_FILTER_PROMISCUOUS
 	};
 
-	in->rings[1] = nic_open(1);
-	in->open[1] = true;
+	guest.rings[1] = nic_open(1);
+	guest.open[1] = true;
 	nic_gpadl(1, HANDLE_RECEIVE, NIC_RECEIVE, NIC_RECEIVE_PAGES);
 	nic_gpadl(1, HANDLE_SEND, NIC_SEND, NIC_SEND_PAGES);
-	nic_message(&in->rings[1], &init, 1);
-	nic_message(&in->rings[1], &receive, 2);
-	nic_message(&in->rings[1], &send, 3);
-	nic_rndis_at(&in->rings[1], 1, NVSP_CHANNEL_CONTROL, 0, start, sizeof(start), 4);
-	nic_rndis_at(&in->rings[1], 1, NVSP_CHANNEL_CONTROL, 0, filter, sizeof(filter), 5);
+	nic_message(&guest.rings[1], &init, 1);
+	nic_message(&guest.rings[1], &receive, 2);
+	nic_message(&guest.rings[1], &send, 3);
+	nic_rndis_at(&guest.rings[1], 1, NVSP_CHANNEL_CONTROL, 0, start, sizeof(start), 4);
+	nic_rndis_at(&guest.rings[1], 1, NVSP_CHANNEL_CONTROL, 0, filter, sizeof(filter), 5);
 }
 
 static void packet(struct input *in, unsigned int relid)
 {
 	uint8_t extra[512], payload[512];
-	size_t extra_size = bytes(in, extra, sizeof(extra)) & ~7ul, size = bytes(in, payload, sizeof(payload));
+	size_t extra_size = some(in, extra, sizeof(extra)) & ~7ul, size = some(in, payload, sizeof(payload));
 	uint16_t type = byte(in) % 13;
 
-	nic_put(&in->rings[relid].to_host, type, byte(in), byte(in), extra, extra_size, payload, size);
+	nic_put(&guest.rings[relid].to_host, type, byte(in), byte(in), extra, extra_size, payload, size);
 	nic_signal(relid);
 }
 
@@ -106,19 +91,19 @@ static void message(struct input *in)
 {
 	struct nvsp_message m = { .type = byte(in) };
 
-	bytes(in, (uint8_t *)m.words, sizeof(m.words));
-	nic_message(&in->rings[1], &m, byte(in));
+	some(in, m.words, sizeof(m.words));
+	nic_message(&guest.rings[1], &m, byte(in));
 }
 
 static void rndis(struct input *in, unsigned int relid)
 {
 	uint8_t what[4096];
-	size_t size = bytes(in, what, sizeof(what));
+	size_t size = some(in, what, sizeof(what));
 
 	/* Lengths that fit get further. */
 	if (size >= 8 && (byte(in) & 1))
 		memcpy(what + 4, &(uint32_t){ (uint32_t)size }, 4);
-	nic_rndis_at(&in->rings[relid], relid, byte(in) & 1, byte(in), what, size, byte(in));
+	nic_rndis_at(&guest.rings[relid], relid, byte(in) & 1, byte(in), what, size, byte(in));
 }
 
 static void section(struct input *in, unsigned int relid)
@@ -126,8 +111,8 @@ static void section(struct input *in, unsigned int relid)
 	struct nvsp_message m = { .type = NVSP_RNDIS, .rndis = { byte(in) & 1, byte(in), 0 } };
 	uint8_t *to = fake.ram + NIC_SEND * VMBUS_PAGE + (m.rndis.section % 21) * (size_t)NETVSP_SECTION_SIZE;
 
-	m.rndis.section_size = (uint32_t)bytes(in, to, NETVSP_SECTION_SIZE) + (byte(in) & 7);
-	nic_put(&in->rings[relid].to_host, VMBUS_PACKET_INBAND, 1, byte(in), NULL, 0, &m, sizeof(m));
+	m.rndis.section_size = (uint32_t)some(in, to, NETVSP_SECTION_SIZE) + (byte(in) & 7);
+	nic_put(&guest.rings[relid].to_host, VMBUS_PACKET_INBAND, 1, byte(in), NULL, 0, &m, sizeof(m));
 	nic_signal(relid);
 }
 
@@ -138,7 +123,7 @@ static void frame(struct input *in)
 	if (nic.in_count == NIC_FRAMES)
 		return;
 	f->queue = byte(in) % nic.net.queues;
-	f->size = bytes(in, f->bytes, 4096);
+	f->size = some(in, f->bytes, 4096);
 	if (byte(in) & 1)
 		f->size *= 1 + byte(in) % 16; /* of what was there before */
 	nic.in_count++;
@@ -150,7 +135,7 @@ static void act(struct input *in)
 	uint8_t what = byte(in);
 	unsigned int relid = 1 + what / 16 % RELIDS;
 
-	if (!in->open[relid])
+	if (!guest.open[relid])
 		relid = 1;
 	switch (what % 16) {
 	case 0:
@@ -174,7 +159,7 @@ static void act(struct input *in)
 		frame(in);
 		break;
 	case 10:
-		drain(in);
+		drain();
 		break;
 	case 11:
 		nic.room = byte(in) % 8 - 1;
@@ -186,37 +171,37 @@ static void act(struct input *in)
 	case 13:
 		if (relid > 1 || (byte(in) & 7) == 0) {
 			nic_close(relid);
-			in->open[relid] = false;
+			guest.open[relid] = false;
 			if (relid == 1) {
-				memset(in->open, 0, sizeof(in->open));
-				bring_up(in);
+				memset(guest.open, 0, sizeof(guest.open));
+				bring_up();
 			}
 		}
 		break;
 	case 14:
 		relid = 2 + (byte(in) & 1);
-		in->rings[relid] = nic_open(relid);
-		in->open[relid] = true;
+		guest.rings[relid] = nic_open(relid);
+		guest.open[relid] = true;
 		break;
 	default:
-		fake_copy(&in->rings[relid].to_guest, byte(in), (void *)in->data, in->size < 8 ? in->size : 8, true);
+		fake_copy(&guest.rings[relid].to_guest, byte(in), (void *)in->at, in->left < 8 ? in->left : 8, true);
 		nic_signal(relid);
 	}
 }
 
 static void works(void)
 {
-	struct input in = { .size = 0 };
 	struct vmbus_contact contact = { .header.type = VMBUS_INITIATE_CONTACT, .version = VMBUS_V5_3 };
 	struct vmbus_header request = { .type = VMBUS_REQUEST_OFFERS };
 
+	guest = (struct guest){ .open = { false } };
 	vmbus_reset(fake.bus);
 	vmbus_receive(fake.bus, 4, &contact, sizeof(contact));
 	vmbus_receive(fake.bus, 4, &request, sizeof(request));
 	netvsp_set_link(nic.dev, true);
 	nic.room = -1;
-	bring_up(&in);
-	drain(&in);
+	bring_up();
+	drain();
 	nic.in_count = 1;
 	memset(&nic.in[0], 0, 100);
 	nic.in[0].size = 64 + (nic.net.headers ? sizeof(struct net_header) : 0);
@@ -228,12 +213,13 @@ static void works(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = { .data = data, .size = size };
+	struct input in = { data, size };
 	uint8_t kind = byte(&in);
 
+	guest = (struct guest){ .open = { false } };
 	nic_setup(kind & 1, kind & 2 ? 3 : 1, 3);
-	bring_up(&in);
-	while (in.size) {
+	bring_up();
+	while (in.left) {
 		act(&in);
 		check_slots();
 	}

@@ -6,30 +6,12 @@
 #include <string.h>
 
 #include "devices/vmbus/ring.h"
+#include "tests/fuzz/input.h"
 
 #define PAGES 3
 #define WORDS 17 /* of the control page */
 
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint64_t next(struct input *in, size_t bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = in->left;
-	if (!bytes)
-		return 0;
-	memcpy(&value, in->at, bytes);
-	in->at += bytes;
-	in->left -= bytes;
-	return value;
-}
 
 static void read_one(struct vmbus_ring *ring, size_t max)
 {

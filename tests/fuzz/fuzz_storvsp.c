@@ -5,28 +5,10 @@
  * answered once.
  */
 #define FAKE_SMALL
-#include "../unit/storvsp_fake.h"
+#include "tests/fuzz/input.h"
+#include "tests/unit/storvsp_fake.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint8_t byte(struct input *in)
-{
-	if (!in->left)
-		return 0;
-	in->left--;
-	return *in->at++;
-}
-
-static void bytes(struct input *in, void *to, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		((uint8_t *)to)[i] = byte(in);
-}
 
 /* A range list that is mostly possible. */
 static size_t ranges(struct input *in, uint64_t *words)
@@ -111,15 +93,15 @@ static void step(struct input *in)
 		fake.broken = true;
 		break;
 	case 6:
-		fake.error = what & 16 ? 0 : what & 32 ? -ENOSPC : what & 64 ? -EIO : -EOPNOTSUPP;
+		fake_io.error = what & 16 ? 0 : what & 32 ? -ENOSPC : what & 64 ? -EIO : -EOPNOTSUPP;
 		break;
 	case 7:
 		fake_end_all();
 		break;
 	case 8:
 	case 9:
-		if (fake.queued)
-			fake_end_one(byte(in) % fake.queued);
+		if (fake_io.queued)
+			fake_end_one(byte(in) % fake_io.queued);
 		break;
 	case 10:
 		fake_end_turn();

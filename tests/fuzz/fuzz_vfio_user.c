@@ -14,20 +14,12 @@
 #include "devices/vfio-user/attach.h"
 #include "devices/vfio-user/link.h"
 #include "devices/vfio-user/vfio_user.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/memory.h"
-#include "vmm/trace.h"
 
 #define RAM_SIZE 65536u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 void *ram_ptr(const struct memory *mem, uint64_t gpa, uint64_t len)
 {

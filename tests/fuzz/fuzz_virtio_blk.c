@@ -3,28 +3,10 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include "tests/fuzz/input.h"
 #include "tests/unit/virtio_blk_fake.h"
 
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint64_t next(struct input *in, size_t bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = in->left;
-	if (!bytes)
-		return 0;
-	memcpy(&value, in->at, bytes);
-	in->at += bytes;
-	in->left -= bytes;
-	return value;
-}
 
 /* A descriptor somewhere near the truth. */
 static void describe(struct input *in)
@@ -81,9 +63,9 @@ static void step(struct input *in)
 		break;
 	case 8:
 	case 9:
-		fake.error = op & 0x80 ? -EIO : 0;
-		if (fake.queued)
-			fake_end_one((unsigned int)next(in, 1) % fake.queued);
+		fake_io.error = op & 0x80 ? -EIO : 0;
+		if (fake_io.queued)
+			fake_end_one((unsigned int)next(in, 1) % fake_io.queued);
 		break;
 	case 10:
 		fake_end_turn();
@@ -125,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		step(&in);
 	if (how & 32)
 		fake_end_all();
-	assert(fake.queued <= 512);
+	assert(fake_io.queued <= 512);
 	fake_teardown();
 	return 0;
 }

@@ -5,6 +5,7 @@
  * it finds a device that is called out of order, a contact without an answer, a relid that is offered twice, and
  * anything that is not given back at the end.
  */
+#include "tests/fuzz/input.h"
 #include "tests/unit/vmbus_fake.h"
 
 enum {
@@ -16,11 +17,6 @@ struct fuzz_device {
 	struct vmbus_device dev;
 	unsigned int slot, open;
 	struct vmbus_gpadl *held;
-};
-
-struct input {
-	const uint8_t *data;
-	size_t size;
 };
 
 static struct fuzz_device *devices[DEVICES];
@@ -132,24 +128,6 @@ static void add(unsigned int slot)
 		free(d);
 	else
 		devices[slot] = d;
-}
-
-static uint8_t byte(struct input *in)
-{
-	if (!in->size)
-		return 0;
-	in->size--;
-	return *in->data++;
-}
-
-static size_t bytes(struct input *in, void *to, size_t size)
-{
-	if (size > in->size)
-		size = in->size;
-	memcpy(to, in->data, size);
-	in->data += size;
-	in->size -= size;
-	return size;
 }
 
 /* The guest reads what it was sent. */
@@ -335,7 +313,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fake.map_twice = !(size % 8);
 	add(0);
 	add(1);
-	while (in.size)
+	while (in.left)
 		step(&in);
 	check(fake.lines <= 512 + 64);
 	fake_teardown();

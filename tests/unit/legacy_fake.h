@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "firmware/acpi/aml.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/bus.h"
 #include "vmm/coalesce.h"
 #include "vmm/console.h"
@@ -31,7 +32,6 @@
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/memory.h"
-#include "vmm/trace.h"
 #include "vmm/vm.h"
 
 #define FAKE_REGIONS 16
@@ -71,14 +71,6 @@ struct fake {
 };
 
 static struct fake fake;
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 void log_line(const char *fmt, ...)
 {

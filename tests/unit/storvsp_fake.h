@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine as the storage controller sees it: channels whose packets are handed over directly, a guest's memory, a
- * loop that turns when told to, and images in memory whose requests end when told to. For unit tests and fuzzing; one
- * program includes it once.
+ * The machine as the storage controller sees it: channels whose packets are handed over directly, a guest's memory,
+ * and the images of block_fake.h. For unit tests and fuzzing; one program includes it once.
  */
 #ifndef TESTS_UNIT_STORVSP_FAKE_H
 #define TESTS_UNIT_STORVSP_FAKE_H
@@ -16,9 +15,7 @@
 #include "devices/vmbus/storvsp.h"
 #include "devices/vmbus/storvsp_protocol.h"
 #include "devices/vmbus/vmbus.h"
-#include "vmm/log.h"
-#include "vmm/loop.h"
-#include "vmm/trace.h"
+#include "tests/unit/block_fake.h"
 
 #ifndef FAKE_SMALL
 enum { FAKE_PAGES = 600, FAKE_IMAGE = 4 << 20 };
@@ -28,7 +25,6 @@ enum { FAKE_PAGES = 48, FAKE_IMAGE = 64 << 10 };
 enum {
 	FAKE_PAGE = 4096,
 	FAKE_CHANNELS = 4,
-	FAKE_QUEUE = 4096,
 	FAKE_DISKS = 3,
 	FAKE_SENT = 1024,
 };
@@ -39,11 +35,6 @@ struct vmbus_channel {
 	bool open, paused;
 	void *opaque;
 	unsigned int flushes, resumes;
-};
-
-struct block {
-	struct block_info info;
-	uint8_t *bytes;
 };
 
 struct fake_answer {
@@ -59,33 +50,14 @@ static struct fake {
 	struct vmbus_channel channels[FAKE_CHANNELS];
 	unsigned int offered; /* subchannels */
 	struct block blocks[FAKE_DISKS];
-	struct block_claim claim;		 /* of the first */
-	struct block_request *queue[FAKE_QUEUE]; /* under way */
-	unsigned int queued;
-	int error; /* of all requests that end */
+	struct block_claim claim; /* of the first */
 	struct fake_answer sent[FAKE_SENT];
 	unsigned int nr_sent;
 	bool full;   /* the guest's ring */
 	bool broken; /* the guest's ring: a send closes the channel */
 	bool busy;   /* the bus has called the device: a close comes after that */
 	bool close_due[FAKE_CHANNELS];
-	struct loop_work *deferred;
-	unsigned int lines;
 } fake;
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
-
-void log_line(const char *fmt, ...)
-{
-	(void)fmt;
-	fake.lines++;
-}
 
 /* ---- Bus ---- */
 
@@ -207,118 +179,6 @@ int vmbus_send(struct vmbus_channel *channel, uint16_t type, uint16_t flags, uin
 	return 0;
 }
 
-/* ---- Loop ---- */
-
-void loop_gather(struct loop *loop, unsigned int count)
-{
-	(void)loop;
-	(void)count;
-}
-
-void loop_defer(struct loop *loop, struct loop_work *work)
-{
-	(void)loop;
-	if (fake.deferred && fake.deferred != work)
-		abort();
-	fake.deferred = work;
-}
-
-/* ---- Images ---- */
-
-void block_submit(struct block_request *request)
-{
-	const struct block *block = request->block;
-	size_t sum = 0;
-
-	if (fake.queued == FAKE_QUEUE)
-		abort();
-	if (request->kind != BLOCK_FLUSH &&
-	    (!request->length || request->length % block->info.block_size || request->offset % block->info.block_size ||
-	     request->offset > block->info.size || request->length > block->info.size - request->offset))
-		abort();
-	if (block->info.readonly && request->kind != BLOCK_READ)
-		abort();
-	if (request->kind == BLOCK_READ || request->kind == BLOCK_WRITE) {
-		for (unsigned int i = 0; i < request->count; i++)
-			sum += request->segments[i].iov_len;
-		if (sum != request->length || request->count > 1024)
-			abort();
-	}
-	fake.queue[fake.queued++] = request;
-}
-
-void block_abandon(struct block_request *request)
-{
-	(void)request;
-}
-
-static void fake_move(const struct block_request *request)
-{
-	uint8_t *at = request->block->bytes + request->offset;
-
-	switch (request->kind) {
-	case BLOCK_READ:
-	case BLOCK_WRITE:
-		for (unsigned int i = 0; i < request->count; i++) {
-			const struct iovec *segment = &request->segments[i];
-
-			if (request->kind == BLOCK_READ)
-				memcpy(segment->iov_base, at, segment->iov_len);
-			else
-				memcpy(at, segment->iov_base, segment->iov_len);
-			at += segment->iov_len;
-		}
-		break;
-	case BLOCK_PUNCH:
-	case BLOCK_ZERO:
-		memset(at, 0, request->length);
-		break;
-	case BLOCK_FLUSH:
-		break;
-	}
-}
-
-/* Ends one request, the n-th of those under way, and nothing else of the turn. */
-static void fake_end_one(unsigned int n)
-{
-	struct block_request *request = fake.queue[n];
-
-	fake.queue[n] = fake.queue[--fake.queued];
-	if (!fake.error)
-		fake_move(request);
-	request->done(request, fake.error);
-}
-
-static void fake_end_turn(void)
-{
-	struct loop_work *work = fake.deferred;
-
-	fake.deferred = NULL;
-	if (work)
-		work->fn(work);
-}
-
-/* Ends all, and what follows of them. */
-static void fake_end_all(void)
-{
-	while (fake.queued) {
-		while (fake.queued)
-			fake_end_one(0);
-		fake_end_turn();
-	}
-}
-
-bool loop_turn(struct loop *loop, uint64_t ns)
-{
-	(void)loop;
-	(void)ns;
-	if (!fake.queued)
-		return false;
-	fake_end_one(0);
-	fake_end_turn();
-	return true;
-}
-
 /* ---- The guest ---- */
 
 static int fake_open(unsigned int index)
@@ -377,6 +237,7 @@ static void fake_setup(void)
 	struct storvsp_disk *disks = calloc(FAKE_DISKS, sizeof(*disks));
 
 	fake = (struct fake){ .nr_sent = 0 };
+	fake_io = (struct fake_io){ .queued = 0 };
 	if (!ram) {
 		ram = aligned_alloc(FAKE_PAGE, FAKE_PAGES * FAKE_PAGE);
 		for (unsigned int i = 0; i < FAKE_DISKS; i++)
@@ -388,7 +249,7 @@ static void fake_setup(void)
 		uint32_t block_size = i == 2 ? 2048 : 512;
 
 		fake.blocks[i] = (struct block){
-			.info = { .size = FAKE_IMAGE, .block_size = block_size, .readonly = i > 0 },
+			.info = { .size = FAKE_IMAGE, .block_size = block_size, .readonly = i > 0, .punch = !i },
 			.bytes = images[i],
 		};
 		memset(images[i], (int)(0x10 + i), FAKE_IMAGE);

@@ -20,17 +20,9 @@
 #include "devices/block/block.h"
 #include "devices/block/disk.h"
 #include "devices/block/internal.h"
-#include "vmm/trace.h"
+#include "tests/unit/trace_fake.h"
 
 #define MIB (1u << 20)
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 struct fixture {
 	struct loop loop;

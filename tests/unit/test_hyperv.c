@@ -16,8 +16,8 @@
 
 #include "arch/x86/hyperv/internal.h"
 #include "arch/x86/hyperv/page.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/log.h"
-#include "vmm/trace.h"
 #include "vmm/vm.h"
 
 #define RAM_PAGES     4
@@ -26,14 +26,6 @@
 #define EVENT	      0x77u
 #define FAST_SIGNAL   (HV_CALL_SIGNAL_EVENT | HV_CALL_FAST)
 #define RACE_MESSAGES 20000
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 /* A partition with a little RAM, and what it called. */
 struct fixture {

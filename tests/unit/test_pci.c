@@ -22,8 +22,8 @@
 #include "devices/pci/msi.h"
 #include "devices/pci/msix.h"
 #include "devices/pci/testdev.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/log.h"
-#include "vmm/trace.h"
 #include "vmm/vm.h"
 
 #define FAKE_SLOTS 64
@@ -66,14 +66,6 @@ struct fakes {
 };
 
 static struct fakes *fake;
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 void log_line(const char *fmt, ...)
 {

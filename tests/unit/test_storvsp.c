@@ -203,20 +203,20 @@ static void segments(void **state)
 	(void)state;
 	ready();
 	assert_int_equal(send_srb(0, 1, SRB(0, 2 << 20, 0x28, 0, 0, 0, 0, 0, 0, 0x10, 0, 0), &list), 0);
-	assert_int_equal(fake.queued, 1);
-	assert_int_equal(fake.queue[0]->count, 1);
+	assert_int_equal(fake_io.queued, 1);
+	assert_int_equal(fake_io.queue[0]->count, 1);
 	fake_end_all();
 	take(1);
 	for (size_t i = 2; i < 2 + 512; i++)
 		list.words[i] = 10 + (511 - (i - 2));
 	assert_int_equal(send_srb(0, 1, SRB(0, 2 << 20, 0x28, 0, 0, 0, 0, 0, 0, 0x10, 0, 0), &list), 0);
-	assert_int_equal(fake.queue[0]->count, 512);
+	assert_int_equal(fake_io.queue[0]->count, 512);
 	fake_end_all();
 	take(1);
 	/* Two ranges. */
 	list = (struct list){ .words = { 2ULL << 32, 512, 30, 512ULL << 32 | 512, 30 }, .size = 40 };
 	assert_int_equal(send_srb(0, 1, SRB(0, 1024, 0x28, 0, 0, 0, 0, 0, 0, 0, 2, 0), &list), 0);
-	assert_int_equal(fake.queue[0]->count, 1);
+	assert_int_equal(fake_io.queue[0]->count, 1);
 }
 
 static void absent_units(void **state)
@@ -253,7 +253,7 @@ static void sense_data(void **state)
 
 	(void)state;
 	ready();
-	fake.error = -ENOSPC;
+	fake_io.error = -ENOSPC;
 	s = execute(p, &list, VSTOR_SRB_ERROR | VSTOR_SRB_AUTOSENSE, 2);
 	assert_int_equal(s.sense_length, 18);
 	assert_int_equal(s.transfer_length, 0);
@@ -264,7 +264,7 @@ static void sense_data(void **state)
 	assert_int_equal(execute(p, &list, VSTOR_SRB_ERROR | VSTOR_SRB_AUTOSENSE, 2).sense_length, 8);
 	p.srb.sense_length = 0;
 	execute(p, &list, VSTOR_SRB_ERROR, 2);
-	fake.error = 0;
+	fake_io.error = 0;
 	s = execute(SRB(1, 512, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0), &list, VSTOR_SRB_ERROR | VSTOR_SRB_AUTOSENSE, 2);
 	assert_int_equal(s.cdb_or_sense[2], 7);
 	s = execute(SRB(2, 512, 0x28, 0, 0, 0xff, 0, 0, 0, 0, 1, 0), &list, VSTOR_SRB_ERROR | VSTOR_SRB_AUTOSENSE, 2);
@@ -293,7 +293,7 @@ static void impossible_requests(void **state)
 	p.srb.cdb_length = 10;
 	p.srb.transfer_length = 512; /* less than the CDB wants */
 	execute(p, &list, VSTOR_SRB_ERROR | VSTOR_SRB_AUTOSENSE, 2);
-	assert_int_equal(fake.queued, 0);
+	assert_int_equal(fake_io.queued, 0);
 }
 
 static void broken_packets(void **state)
@@ -341,7 +341,7 @@ static void limit(void **state)
 	fake_end_turn();
 	assert_false(fake.channels[0].paused);
 	assert_int_equal(fake.channels[0].flushes, 1);
-	while (fake.queued)
+	while (fake_io.queued)
 		fake_end_one(0);
 	fake_end_turn();
 	assert_int_equal(fake.channels[0].flushes, 2); /* one for all */
@@ -414,7 +414,7 @@ static void machine_reset_waits(void **state)
 		send_srb(0, i, SRB(0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), &list);
 	fake_close(0);
 	fake.device->class->reset(fake.device);
-	assert_int_equal(fake.queued, 0);
+	assert_int_equal(fake_io.queued, 0);
 	assert_int_equal(fake.nr_sent, 0);
 	assert_int_equal(fake_open(0), 0);
 	assert_false(fake.channels[0].paused);
@@ -525,7 +525,7 @@ static void end_with_requests(void **state)
 	memset(fake.ram + 10 * FAKE_PAGE, 1, 512);
 	send_srb(0, 1, SRB(0, 512, 0x41, 0, 0, 0, 0, 0, 0, 1, 0, 0), &list);
 	send_srb(0, 2, SRB(0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), &list);
-	assert_int_equal(fake.queued, 2);
+	assert_int_equal(fake_io.queued, 2);
 }
 
 int main(void)

@@ -25,20 +25,12 @@
 #include "devices/vfio-user/link.h"
 #include "devices/vfio-user/serve.h"
 #include "devices/vfio-user/vfio_user.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/memory.h"
-#include "vmm/trace.h"
 
 #define RAM_SIZE 65536u
 #define SHORT_NS 100000000ULL	 /* where the peer never answers */
 #define LONG_NS	 600000000000ULL /* where nothing is to time out, nothing can */
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 void *ram_ptr(const struct memory *mem, uint64_t gpa, uint64_t len)
 {

@@ -18,17 +18,9 @@
 #include <unistd.h>
 
 #include "devices/vhost-user/shmem.h"
-#include "vmm/trace.h"
+#include "tests/unit/trace_fake.h"
 
 #define PAGE 4096u
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 static unsigned int open_fds(void)
 {

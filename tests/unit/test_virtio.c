@@ -19,8 +19,8 @@
 
 #include "devices/pci/msix.h"
 #include "devices/virtio/virtio.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/log.h"
-#include "vmm/trace.h"
 #include "vmm/vm.h"
 
 #define QUEUES	  3
@@ -76,14 +76,6 @@ struct fakes {
 };
 
 static struct fakes *fake;
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 void log_line(const char *fmt, ...)
 {

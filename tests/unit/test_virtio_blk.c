@@ -369,7 +369,7 @@ static void transfers(void **state)
 	assert_int_equal(run(IN, UINT64_MAX, 512), VBLK_IOERR);
 	assert_int_equal(run(OUT, 0, 511), VBLK_IOERR);
 	assert_int_equal(run(9, 0, 512), VBLK_UNSUPP);
-	fake.error = -ENOSPC;
+	fake_io.error = -ENOSPC;
 	assert_int_equal(run(OUT, 0, 512), VBLK_IOERR);
 	assert_int_equal(fake.needs_resets, 0);
 }
@@ -381,7 +381,7 @@ static void durability(void **state)
 		start(flushes ? VIRTIO_BIT(VIRTIO_BLK_F_FLUSH) : 0);
 		put(0, OUT, 0, 512);
 		fake_kick();
-		assert_int_equal(fake.queue[0]->fua, !flushes);
+		assert_int_equal(fake_io.queue[0]->fua, !flushes);
 		fake_end_all();
 		fake.v->class->reset(fake.v);
 		fake_end_turn();
@@ -428,7 +428,7 @@ static void zeroes(void **state)
 	assert_int_equal(run_range(DISCARD, 0, UINT32_MAX, 0), VBLK_IOERR);
 	assert_int_equal(run(DISCARD, 0, 32), VBLK_IOERR);
 	assert_int_equal(run(DISCARD, 0, 0), VBLK_IOERR);
-	fake.error = -EOPNOTSUPP;
+	fake_io.error = -EOPNOTSUPP;
 	assert_int_equal(run_range(ZEROES, 0, 1, 0), VBLK_UNSUPP);
 	fake_teardown();
 	fake_setup(false, false, false, 512);
@@ -444,7 +444,7 @@ static void batches(void **state)
 	for (uint16_t i = 0; i < 4; i++)
 		put(3 * i, IN, i, 512);
 	fake_kick();
-	assert_int_equal(fake.queued, 4);
+	assert_int_equal(fake_io.queued, 4);
 	assert_int_equal(fake.interrupts, 0);
 	fake_end_one(2);
 	fake_end_one(0);
@@ -459,7 +459,7 @@ static void batches(void **state)
 		if (i % 8 == 7)
 			fake_kick();
 	}
-	assert_int_equal(fake.queued, FAKE_SIZE);
+	assert_int_equal(fake_io.queued, FAKE_SIZE);
 	fake_end_all();
 	assert_int_equal(fake.needs_resets, 1); /* found out */
 	assert_int_equal(used(), 4 + FAKE_SIZE);
@@ -474,11 +474,11 @@ static void flow(void **state)
 		put(0, IN, 0, 512);
 		fake_kick();
 	}
-	assert_int_equal(fake.queued, FAKE_SIZE);
+	assert_int_equal(fake_io.queued, FAKE_SIZE);
 	fake_end_one(0);
 	fake_end_one(0);
 	fake_end_turn();
-	assert_int_equal(fake.queued, FAKE_SIZE);
+	assert_int_equal(fake_io.queued, FAKE_SIZE);
 	fake_end_all();
 	assert_int_equal(used(), FAKE_SIZE + 5);
 	assert_int_equal(fake.needs_resets, 0);
@@ -506,7 +506,7 @@ static void no_status(void **state)
 	available(0);
 	fake_kick();
 	assert_int_equal(fake.needs_resets, 1);
-	assert_int_equal(fake.lines, 1);
+	assert_int_equal(fake_io.lines, 1);
 	put(3, GET_ID, 0, 20);
 	fake_kick();
 	assert_int_equal(used(), 0);
@@ -559,7 +559,7 @@ static void resets(void **state)
 	put(0, OUT, 0, 512);
 	fake_kick();
 	fake.device->class->reset(fake.device);
-	assert_int_equal(fake.queued, 0);
+	assert_int_equal(fake_io.queued, 0);
 	assert_int_equal(used(), 1);
 	fake_kick();
 	assert_int_equal(fake.reset_dones, 2);
@@ -644,7 +644,7 @@ static void end_with_requests(void **state)
 	put(0, OUT, 0, 512);
 	put(3, IN, 0, 512);
 	fake_kick();
-	assert_int_equal(fake.queued, 2);
+	assert_int_equal(fake_io.queued, 2);
 }
 
 int main(void)

@@ -8,15 +8,7 @@
 #include <sys/socket.h>
 
 #include "devices/vhost-user/channel.h"
-#include "vmm/trace.h"
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
+#include "tests/unit/trace_fake.h"
 
 /* Sends size bytes with this descriptor nr_fds times (at most 64). What sendmsg() returns. */
 static ssize_t peer_send_fds(int to, const void *data, size_t size, int fd, unsigned int nr_fds)

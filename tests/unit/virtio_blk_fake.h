@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine as virtio-blk sees it: the transport's state as a driver has set it, a guest's memory, a loop that turns
- * when told to, and an image in memory whose requests end when told to. For unit tests and fuzzing; one program
- * includes it once.
+ * The machine as virtio-blk sees it: the transport's state as a driver has set it, a guest's memory, and the
+ * image of block_fake.h. For unit tests and fuzzing; one program includes it once.
  */
 #ifndef TESTS_UNIT_VIRTIO_BLK_FAKE_H
 #define TESTS_UNIT_VIRTIO_BLK_FAKE_H
@@ -17,24 +16,16 @@
 #include "devices/virtio/blk.h"
 #include "devices/virtio/blk_internal.h"
 #include "devices/virtio/ring.h"
-#include "vmm/log.h"
-#include "vmm/loop.h"
-#include "vmm/trace.h"
+#include "tests/unit/block_fake.h"
 #include "vmm/vm.h"
 
 enum {
 	FAKE_RAM = 1 << 20,
 	FAKE_IMAGE = 256 << 10,
-	FAKE_QUEUE = 4096,
 	FAKE_DESC = 0x1000,
 	FAKE_DRIVER = 0x3000,
 	FAKE_DEVICE = 0x4000,
 	FAKE_SIZE = 16,
-};
-
-struct block {
-	struct block_info info;
-	uint8_t *bytes;
 };
 
 static struct fake {
@@ -52,26 +43,7 @@ static struct fake {
 	/* What it has been told. */
 	unsigned int interrupts, reset_dones, queue_dones, needs_resets, kicks;
 	bool watched;
-	struct block_request *queue[FAKE_QUEUE]; /* under way */
-	unsigned int queued;
-	int error; /* of all requests that end */
-	struct loop_work *posted, *deferred;
-	unsigned int lines;
 } fake;
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
-
-void log_line(const char *fmt, ...)
-{
-	(void)fmt;
-	fake.lines++;
-}
 
 void device_register(struct vm *vm, struct device *dev, const struct device_class *class)
 {
@@ -191,136 +163,6 @@ void virtio_interrupt(struct virtio *v, unsigned int queue)
 	fake.interrupts++;
 }
 
-/* ---- Loop ---- */
-
-void loop_post(struct loop *loop, struct loop_work *work)
-{
-	(void)loop;
-	if (fake.posted && fake.posted != work)
-		abort();
-	fake.posted = work;
-}
-
-void loop_defer(struct loop *loop, struct loop_work *work)
-{
-	(void)loop;
-	if (fake.deferred && fake.deferred != work)
-		abort();
-	fake.deferred = work;
-}
-
-void loop_gather(struct loop *loop, unsigned int count)
-{
-	(void)loop;
-	(void)count;
-}
-
-/* ---- Image ---- */
-
-const struct block_info *block_info(const struct block *block)
-{
-	return &block->info;
-}
-
-void block_submit(struct block_request *request)
-{
-	const struct block *block = request->block;
-	size_t sum = 0;
-
-	if (fake.queued == FAKE_QUEUE)
-		abort();
-	if (request->kind != BLOCK_FLUSH &&
-	    (!request->length || request->length % block->info.block_size || request->offset % block->info.block_size ||
-	     request->offset > block->info.size || request->length > block->info.size - request->offset))
-		abort();
-	if ((block->info.readonly && request->kind != BLOCK_READ) ||
-	    (!block->info.punch && (request->kind == BLOCK_PUNCH || request->kind == BLOCK_ZERO)))
-		abort();
-	if (request->kind == BLOCK_READ || request->kind == BLOCK_WRITE) {
-		for (unsigned int i = 0; i < request->count; i++)
-			sum += request->segments[i].iov_len;
-		if (sum != request->length || request->count > 1024)
-			abort();
-	}
-	fake.queue[fake.queued++] = request;
-}
-
-void block_abandon(struct block_request *request)
-{
-	(void)request;
-}
-
-static void fake_move(const struct block_request *request)
-{
-	uint8_t *at = request->block->bytes + request->offset;
-
-	switch (request->kind) {
-	case BLOCK_READ:
-	case BLOCK_WRITE:
-		for (unsigned int i = 0; i < request->count; i++) {
-			const struct iovec *segment = &request->segments[i];
-
-			if (request->kind == BLOCK_READ)
-				memmove(segment->iov_base, at, segment->iov_len);
-			else
-				memmove(at, segment->iov_base, segment->iov_len);
-			at += segment->iov_len;
-		}
-		break;
-	case BLOCK_PUNCH:
-	case BLOCK_ZERO:
-		memset(at, 0, request->length);
-		break;
-	case BLOCK_FLUSH:
-		break;
-	}
-}
-
-/* Ends one request, the n-th of those under way, and nothing else of the turn. */
-static void fake_end_one(unsigned int n)
-{
-	struct block_request *request = fake.queue[n];
-
-	fake.queue[n] = fake.queue[--fake.queued];
-	if (!fake.error)
-		fake_move(request);
-	request->done(request, fake.error);
-}
-
-/* What was posted, and what comes at the end of a turn. */
-static void fake_end_turn(void)
-{
-	struct loop_work *work = fake.posted;
-
-	fake.posted = NULL;
-	if (work)
-		work->fn(work);
-	work = fake.deferred;
-	fake.deferred = NULL;
-	if (work)
-		work->fn(work);
-}
-
-static void fake_end_all(void)
-{
-	do {
-		while (fake.queued)
-			fake_end_one(0);
-		fake_end_turn();
-	} while (fake.queued);
-}
-
-bool loop_turn(struct loop *loop, uint64_t ns)
-{
-	(void)loop;
-	(void)ns;
-	if (!fake.queued)
-		return false;
-	fake_end_one(0);
-	fake_end_turn();
-	return true;
-}
-
 /* ---- The driver ---- */
 
 static void fake_start(uint64_t features)
@@ -345,6 +187,7 @@ static void fake_setup(bool shared, bool readonly, bool punch, uint32_t block_si
 	static uint8_t *ram, *image;
 
 	fake = (struct fake){ .status = 0 };
+	fake_io = (struct fake_io){ .queued = 0 };
 	if (!ram) {
 		ram = aligned_alloc(4096, FAKE_RAM);
 		image = malloc(FAKE_IMAGE);

@@ -13,8 +13,8 @@
 
 #include "devices/vmbus/protocol.h"
 #include "devices/vmbus/transport.h"
+#include "tests/unit/trace_fake.h"
 #include "vmm/log.h"
-#include "vmm/trace.h"
 
 enum {
 	FAKE_RAM = 64 << 20,
@@ -54,14 +54,6 @@ struct fake {
 };
 
 static struct fake fake;
-
-bool trace_on[TRACE_COUNT];
-
-void trace_emit(enum trace_id id, const char *fmt, ...)
-{
-	(void)id;
-	(void)fmt;
-}
 
 void log_line(const char *fmt, ...)
 {
