@@ -242,11 +242,16 @@ case_net_bridge() { # subnet
 
 # passt wants an interface with a default route; the emulated host has none, so it is given one.
 case_net_user() { # subnet
-	local got="" n sum passt
+	local got="" n sum passt names=""
 	command -v passt >/dev/null || { skip "passt is not installed"; return 0; }
 	if [ -n "${VMM_EMULATED_HOST:-}" ]; then
 		tap "$1" || return 0
 		ip route add default via "10.77.$1.254" 2>/dev/null
+		# A name server that nobody else has: passt tells the guest of the one in this file.
+		"$here/dns" &
+		names=$!
+		echo "nameserver 127.0.0.1" >"$scratch/resolv.conf"
+		mount --bind "$scratch/resolv.conf" /etc/resolv.conf
 	elif [ -z "$(ip route show default)" ]; then
 		skip "this host has no default route"
 		return 0
@@ -255,7 +260,7 @@ case_net_user() { # subnet
 	busybox httpd -f -p "127.0.0.1:18${1}0" -h "$scratch/www" &
 	servers=$!
 	iperf3 -s -B 127.0.0.1 -p "18${1}1" >/dev/null 2>&1 &
-	servers+=" $!"
+	servers+=" $! ${names:-}"
 	args_of_net cloud user net_user "$1"
 	mkfifo "$scratch/in"
 	input=$scratch/in
@@ -277,6 +282,10 @@ case_net_user() { # subnet
 	vm_end
 	exec 7>&-
 	tap=${tap:-none} end_net
+	if [ -n "$names" ]; then
+		umount /etc/resolv.conf
+		has "a name is looked up" '^guest: name 192\.0\.2\.53'
+	fi
 	has "an address by DHCP" '^guest: bound [0-9.]+ router [0-9.]+'
 	has "a file is fetched whole from the host" "^guest: file $sum"
 	has "UDP reaches the host" '^guest: udp good'
