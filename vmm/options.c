@@ -10,6 +10,8 @@
 
 #include "vmm/options_devices.h"
 
+#define HELP_COLUMN 32 /* where what an option does begins */
+
 struct option {
 	const char *name;
 	const char *argument; /* NULL: takes none */
@@ -346,7 +348,7 @@ static const struct option options[] = {
 	{ "device", "pci-test|hv-test|vmbus-test", "add a device that the test guests drive", options_set_device },
 	{ "hyperv", "on|synic=auto|kvm|user[,timers=on|off]", "be Hyper-V to the guest; who gives it the SynIC (auto)",
 	  set_hyperv },
-	{ "msr", "ignore|fault", "what an MSR that KVM does not know does, and tell of it (as KVM does, untold)",
+	{ "msr", "ignore|fault", "read an MSR that KVM does not know as 0, or fault; tell of it (KVM's own rule)",
 	  set_msr },
 	{ "rtc", "utc|local", "what the real-time clock shows (utc)", set_rtc },
 	{ "net", "tap=NAME|fd=N|user[,mac=MAC][,queues=N][,mtu=N][,hostfwd=tcp:HOST-GUEST]...", "a network card",
@@ -430,19 +432,19 @@ int options_parse(int argc, char *const argv[], struct config *config, char *err
 
 void options_print_help(void)
 {
-	puts("usage: vmm --kernel FILE [OPTION]...\n"
+	puts("usage: vmm --kernel FILE | --firmware FILE [OPTION]...\n"
 	     "       vmm ctl PATH COMMAND [ARGUMENT]...\n"
 	     "       vmm ivshmem-server [OPTION]...\n"
-	     "Boots a Linux kernel in a virtual machine on /dev/kvm.\n");
+	     "Boots a Linux kernel, or firmware, in a virtual machine on /dev/kvm.\n");
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		char left[80];
+		const char *argument = options[i].argument;
+		int column = printf("  --%s%s%s", options[i].name, argument ? " " : "", argument ? argument : "");
 
-		snprintf(left, sizeof(left), "--%s %s", options[i].name,
-			 options[i].argument ? options[i].argument : "");
-		if (strlen(left) > 30)
-			printf("  %s\n  %-30s %s\n", left, "", options[i].help);
-		else
-			printf("  %-30s %s\n", left, options[i].help);
+		if (column > HELP_COLUMN) {
+			putchar('\n');
+			column = 0;
+		}
+		printf("%*s %s\n", HELP_COLUMN - column, "", options[i].help);
 	}
 	puts("\nExit status: 0 the guest powered off, 1 bad usage or a failure of the host,\n"
 	     "3 the guest panicked, 4 it crashed, 124 --timeout, or the byte it wrote to the\n"

@@ -290,6 +290,8 @@ def _(m):
     for arguments in (["--help"], ["-h"], ["--cpus", "2", "--help"]):
         r = m.run(None, *arguments).expect(0, out="usage: vmm --kernel FILE")
         check(r.err == "" and "--timeout" in r.out and "Exit status" in r.out, str(r))
+        for line in r.out.splitlines():  # none is cut off
+            check(line.count("[") == line.count("]"), line)
     m.run(None, "--version").expect(0, out=r"^vmm \d+\.\d+\.\d+\n$")
 
 
