@@ -2,9 +2,10 @@
 # tests/servers/vfio-user.c, and the samples of libvfio-user if LIBVFIO_USER_BUILD names a directory where that was built.
 # Sourced by cases.sh.
 #
-# The guest has the device by uio_pci_generic, which knows INTx only. Nothing in Debian's kernels brings MSI-X to user
-# space: vfio-pci wants an IOMMU, which this machine does not have, and is built without VFIO_NOIOMMU. It is only shown
-# to leave the device alone. MSI-X is driven by a freestanding guest, tests/guests/vfio_user.c.
+# The guest has the device by uio_pci_generic, which knows INTx only, and by vfio-pci with MSI-X, MSI and INTx. vfio-pci
+# wants an IOMMU, which this machine does not have, or the no-IOMMU mode of vfio.ko, without which Debian builds it. So
+# it is first shown to leave the device alone; then the guest loads a vfio.ko with that mode, which mkvfio has built
+# from Debian's source for the very same kernel. vfio-pci.ko, vfio-pci-core.ko and the kernel are as they come.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
 
 cases_vfio_user() {
@@ -34,7 +35,8 @@ vfu_stop() { # pid...
 	done
 } 2>/dev/null
 
-# One boot for all: the driver, a reset, vfio-pci, and a server that dies and comes back.
+# One boot for all: the driver, a reset, vfio-pci without and with its no-IOMMU mode, and a server that dies and comes
+# back.
 case_vfio_user_uio() {
 	local server reads
 	[ -e "$work/vfio-user-server" ] || { skip "tests/servers/vfio-user-server is not beside vmm"; return 0; }
@@ -53,11 +55,19 @@ case_vfio_user_uio() {
 	has "BAR1 is I/O" '^0x0*[0-9a-f]{4} 0x0*[0-9a-f]{4} 0x0*40101$' "$scratch/resources"
 	has "BAR2 is 64 bits wide and prefetchable" '^0x[0-9a-f]*0000 0x[0-9a-f]*ffff 0x0*14220c$' "$scratch/resources"
 	is "registers, ports, memory, doorbells, DMA, INTx and ROM: at first, after a reset, after vfio-pci" \
-		"$(grep -c '^vfio_user: all passed' "$log")" 3
+		"$(grep -c '^vfio_user: all passed, resets' "$log")" 3
 	reads=$(sed -n 's/^vfio_user: region reads before the first register: \([0-9]*\).*/\1/p' "$log" | head -n 1)
 	holds "fewer than 80 region reads before the driver's first register: ${reads:-none}" [ "${reads:-80}" -lt 80 ]
 	has "it can be reset" '^guest: ways to reset it: pm'
+	has "and is" '^vfio_user: all passed, resets 2'
 	has "vfio-pci does not take it without an IOMMU" "^guest: with vfio-pci its driver is '', no-iommu mode ''"
+	if [ -e "$work/vfio-noiommu.ko" ]; then
+		has "with the no-IOMMU mode it does" "^guest: with a vfio that needs no IOMMU 'vfio-pci'"
+		is "regions by read(), write() and mmap(), DMA, MSI-X, MSI, INTx and a reset, opened twice" \
+			"$(grep -c '^vfio_user: all passed by vfio-pci' "$log")" 2
+	else
+		skip "vfio-pci: $(cat "$work/vfio-noiommu.why")"
+	fi
 	has "uio_pci_generic takes it again" "^guest: and then 'uio_pci_generic'"
 	has "the server is back" '^vmm: .*the server is back; the guest'
 	has "and the device does what it did" '^vfio_user: back'

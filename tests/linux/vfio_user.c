@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vfio_user - drives the device of tests/servers/vfio-user.c from a stock kernel, for cases_vfio_user.sh: registers and
- * memory by the files of sysfs, INTx by uio_pci_generic.
+ * memory by the files of sysfs, INTx by uio_pci_generic; or all of it, and MSI-X and MSI, by vfio-pci (vfio_pci.c).
  *
- *	vfio_user DEVICE all	      everything there is
+ *	vfio_user DEVICE all	      everything there is, with uio_pci_generic
+ *	vfio_user DEVICE vfio	      everything there is, with vfio-pci
  *	vfio_user DEVICE away	      returns when the device is gone
  *	vfio_user DEVICE back	      waits until it is there again, with the guest's interrupt
  *	vfio_user DEVICE read N AT    a word of BAR N, in memory or I/O space
@@ -24,18 +25,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../servers/vfio_user_test.h"
+#include "vfio_user.h"
 
-enum { COMMAND = 4, COMMAND_INTX_DISABLE = 0x400, INTERRUPTS = 20, ACCESSES = 200, PAGE = 4096, SECONDS = 600 };
+enum { COMMAND = 4, COMMAND_INTX_DISABLE = 0x400, INTERRUPTS = 20, ACCESSES = 200, PAGE = 4096 };
 enum { DMA_TO_DEVICE = 1, DMA_TO_GUEST = 2 };
 
-struct device {
-	const char *path;
-	volatile uint32_t *registers, *memory, *bells;
-	int ports, config, uio;
-};
-
-__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
+void die(const char *format, ...)
 {
 	va_list arguments;
 
@@ -47,14 +42,14 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *form
 	exit(1);
 }
 
-static int check(long ret, const char *what)
+int check(long ret, const char *what)
 {
 	if (ret < 0)
 		die("%s: %s", what, strerror(errno));
 	return (int)ret;
 }
 
-static void equal(const char *what, uint64_t got, uint64_t wanted)
+void equal(const char *what, uint64_t got, uint64_t wanted)
 {
 	if (got != wanted)
 		die("%s: 0x%llx, not 0x%llx", what, (unsigned long long)got, (unsigned long long)wanted);
@@ -94,12 +89,12 @@ static void enable(const struct device *d)
 	close(fd);
 }
 
-static uint32_t get(const struct device *d, unsigned int at)
+uint32_t get(const struct device *d, unsigned int at)
 {
 	return d->registers[at / 4];
 }
 
-static void put(const struct device *d, unsigned int at, uint32_t value)
+void put(const struct device *d, unsigned int at, uint32_t value)
 {
 	d->registers[at / 4] = value;
 }
@@ -173,7 +168,8 @@ static uint64_t physical(const void *at)
 	return (entry & ((1ULL << 55) - 1)) * PAGE;
 }
 
-static void dma(const struct device *d)
+/* `raise` is 0 or a vector of MSI-X, plus one, that the device raises when it is done. */
+static void dma(const struct device *d, uint32_t raise)
 {
 	uint8_t *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
 	uint32_t sum = 0;
@@ -187,7 +183,7 @@ static void dma(const struct device *d)
 	put(d, VFUT_DMA_ADDRESS + 4, (uint32_t)(address >> 32));
 	put(d, VFUT_DMA_COUNT, PAGE);
 	put(d, VFUT_FILL, 7);
-	put(d, VFUT_DMA_GO, DMA_TO_GUEST);
+	put(d, VFUT_DMA_GO, raise << 16 | DMA_TO_GUEST);
 	equal("DMA to the guest", get(d, VFUT_DMA_STATUS), 0);
 	for (unsigned int i = 0; i < PAGE; i++)
 		equal("a byte by DMA", ((volatile uint8_t *)page)[i], (uint8_t)(7 + i));
@@ -195,7 +191,7 @@ static void dma(const struct device *d)
 		page[i] = (uint8_t)(i * 11 + i / 256);
 		sum = sum * 31 + page[i];
 	}
-	put(d, VFUT_DMA_GO, DMA_TO_DEVICE);
+	put(d, VFUT_DMA_GO, raise << 16 | DMA_TO_DEVICE);
 	equal("DMA to the device", get(d, VFUT_DMA_STATUS), 0);
 	equal("the sum of what the device has", get(d, VFUT_SUM), sum);
 	munmap(page, PAGE);
@@ -260,10 +256,34 @@ static void all(struct device *d)
 	accesses(d);
 	mapped(d);
 	doorbells(d);
-	dma(d);
+	dma(d, 0);
 	interrupts(d, INTERRUPTS);
 	rom(d);
 	printf("vfio_user: all passed, resets %u\n", get(d, VFUT_RESETS));
+}
+
+static void dma_and_raise(const struct device *d, unsigned int vector)
+{
+	dma(d, vector + 1);
+}
+
+static void by_vfio(const char *path)
+{
+	struct device d = { .path = path };
+	struct vfio v;
+
+	vfio_open(&v, &d);
+	vfio_accesses(&v);
+	accesses(&d);
+	mapped(&d);
+	doorbells(&d);
+	vfio_interrupts(&v, dma_and_raise);
+	vfio_reset(&v);
+	accesses(&d);
+	mapped(&d);
+	dma(&d, 0);
+	vfio_close(&v);
+	puts("vfio_user: all passed by vfio-pci");
 }
 
 static void wait_for(const struct device *d, uint32_t wanted)
@@ -296,7 +316,7 @@ static void back(struct device *d)
 	interrupts(d, INTERRUPTS);
 	mapped(d);
 	doorbells(d);
-	dma(d);
+	dma(d, 0);
 	puts("vfio_user: back");
 }
 
@@ -340,7 +360,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc != 3)
-		die("usage: vfio_user DEVICE all|away|back|read N AT|write N AT VALUE");
+		die("usage: vfio_user DEVICE all|vfio|away|back|read N AT|write N AT VALUE");
+	if (strcmp(what, "vfio") == 0) {
+		by_vfio(argv[1]);
+		return 0;
+	}
 	open_device(&d, argv[1]);
 	if (strcmp(what, "all") == 0)
 		all(&d);

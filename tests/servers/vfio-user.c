@@ -47,6 +47,8 @@
 #define BUFFER	    (4u << 20)
 #define VECTORS	    VFUT_VECTORS_MAX
 #define PAGE	    4096
+#define PMCSR	    0x44 /* in configuration space */
+#define PM_STATE    3
 
 enum trick { PATCH, CUT, EXTRA, FDS, MUTE, CLOSE, TWICE, ASK, DMA, FLOOD, SHRINK, TRICKS };
 
@@ -335,6 +337,16 @@ static int access_bar0(struct server *s, bool write, uint64_t offset, uint8_t *d
 	return 0;
 }
 
+/* PCI Bus Power Management 1.2, 3.2.4 and 5.4.1: without No_Soft_Reset the way from D3hot to D0 is a reset. */
+static void set_power_state(struct server *s, uint8_t state)
+{
+	uint8_t *now = &s->config[PMCSR];
+
+	if ((*now & PM_STATE) == PM_STATE && (state & PM_STATE) == 0)
+		s->resets++;
+	*now = (uint8_t)((*now & ~PM_STATE) | (state & PM_STATE));
+}
+
 static int access_config(struct server *s, bool write, uint64_t offset, uint8_t *data, uint32_t count)
 {
 	if (offset + count > sizeof(s->config))
@@ -343,6 +355,8 @@ static int access_config(struct server *s, bool write, uint64_t offset, uint8_t 
 		memcpy(data, s->config + offset, count);
 	else if (offset >= 4 && (offset < 0x2c || offset >= VFUT_CAP_VENDOR))
 		memcpy(s->config + offset, data, count);
+	else if (offset == PMCSR)
+		set_power_state(s, data[0]);
 	return 0;
 }
 
