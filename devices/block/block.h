@@ -83,4 +83,14 @@ void block_submit(struct block_request *request);
 /* The loop has ended with the request under way: lets go of what block_submit() took for it. */
 void block_abandon(struct block_request *request);
 
+/*
+ * For a device with so many requests under way, whenever it is done with a turn: where they are many, some of them end
+ * before any is looked at (loop_gather()), and the disk still has most of them to do. Fewer end one by one, at once.
+ */
+static inline void block_gather(struct loop *loop, unsigned int under_way)
+{
+	if (under_way >= 8)
+		loop_gather(loop, under_way / 4);
+}
+
 #endif

@@ -8,11 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/virtio/blk.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
 #include "vmm/vm.h"
-
-#define VIRTIO_BLK_ID_SIZE 20 /* virtio 1.2, 5.2.6: of the answer to VIRTIO_BLK_T_GET_ID */
 
 /* FNV-1a */
 uint64_t drive_hash(const char *text)

@@ -30,9 +30,7 @@
 #include "vmm/trace.h"
 #include "vmm/vm.h"
 
-#define TURN_NS	     1000000000ULL
-#define GATHER_DEPTH 8 /* fewer operations end one by one, at once */
-#define GATHER_SHARE 4
+#define TURN_NS 1000000000ULL
 
 enum { WANT_START = 1, WANT_QUEUE_STOP = 2, WANT_RESET = 4, WANT_INTERRUPT = 8 };
 
@@ -98,8 +96,7 @@ static void take_all(struct vblk *b)
 		virtio_ring_notifications(&b->ring, false);
 		budget--;
 	}
-	if (b->in_flight >= GATHER_DEPTH)
-		loop_gather(&b->v.vm->loop, b->in_flight / GATHER_SHARE);
+	block_gather(&b->v.vm->loop, b->in_flight);
 }
 
 /* After the answers of one turn. */
@@ -113,8 +110,8 @@ static void end_turn(struct loop_work *work)
 		virtio_interrupt(&b->v, 0);
 	if (b->full)
 		take_all(b);
-	else if (b->in_flight >= GATHER_DEPTH)
-		loop_gather(&b->v.vm->loop, b->in_flight / GATHER_SHARE);
+	else
+		block_gather(&b->v.vm->loop, b->in_flight);
 }
 
 /* The order matters: the driver may use the device again as soon as it has been told. */

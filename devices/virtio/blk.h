@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#define VIRTIO_BLK_ID_SIZE 20 /* virtio 1.2, 5.2.6: bytes of the serial number that a driver is told */
+
 struct drive;
 struct vm;
 

@@ -4,13 +4,13 @@
 #define DEVICES_VIRTIO_BLK_INTERNAL_H
 
 #include "devices/block/block.h"
+#include "devices/virtio/blk.h"
 #include "devices/virtio/ring.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/device.h"
 
 #define VBLK_SECTOR	 512u /* the unit of all numbers on the wire, whatever the disk's blocks are */
 #define VBLK_QUEUE_SIZE	 256
-#define VBLK_ID		 20
 #define VBLK_DISCARD_MAX (4u << 20) /* sectors of one discard, or of zeroes */
 
 /* 5.2.3 */
@@ -37,7 +37,7 @@ struct vblk {
 	struct block_claim *claim; /* NULL: nobody else has the disk */
 	const char *path;	   /* for messages */
 	char name[16];
-	char id[VBLK_ID];
+	char id[VIRTIO_BLK_ID_SIZE];
 	struct loop_work work; /* for what vCPUs want */
 	_Atomic unsigned int wanted;
 	_Atomic bool idle;   /* has not been started since it was reset */

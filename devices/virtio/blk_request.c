@@ -186,7 +186,7 @@ static void flush(struct order *o)
 
 static void get_id(const struct order *o)
 {
-	uint64_t room = o->chain->write_bytes - 1, bytes = room < VBLK_ID ? room : VBLK_ID;
+	uint64_t room = o->chain->write_bytes - 1, bytes = room < VIRTIO_BLK_ID_SIZE ? room : VIRTIO_BLK_ID_SIZE;
 
 	copy(o->chain->parts + o->chain->nr_read, 0, (uint8_t *)o->b->id, bytes, true);
 	answer(o, VBLK_OK, (uint32_t)bytes + 1);

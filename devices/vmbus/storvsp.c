@@ -33,9 +33,6 @@
 #define PACKET_MAX 8192 /* a range list of 1014 pages */
 #define TURN_NS	   1000000000ULL
 
-#define GATHER_DEPTH 8 /* fewer operations end one by one, at once */
-#define GATHER_SHARE 4
-
 static void update_flow(struct storvsp_channel *channel)
 {
 	const struct storvsp *dev = channel->dev;
@@ -120,17 +117,12 @@ static void answer_resets(struct storvsp *dev)
 	}
 }
 
-/* With many operations under way some of them end before any is looked at; the disks still have most of them to do. */
-static void expect_more(const struct storvsp *dev)
-{
-	if (dev->in_flight >= GATHER_DEPTH)
-		loop_gather(dev->loop, dev->in_flight / GATHER_SHARE);
-}
-
 /* After the packets of one turn. */
 static void batch_end(struct vmbus_channel *vmbus_channel)
 {
-	expect_more((const struct storvsp *)vmbus_channel_device(vmbus_channel));
+	const struct storvsp *dev = (const struct storvsp *)vmbus_channel_device(vmbus_channel);
+
+	block_gather(dev->loop, dev->in_flight);
 }
 
 /* After the completions of one turn. */
@@ -143,7 +135,7 @@ static void end_turn(struct loop_work *work)
 		update_flow(channel);
 		vmbus_flush(channel->channel);
 	}
-	expect_more(dev);
+	block_gather(dev->loop, dev->in_flight);
 }
 
 /* The guest gives up what it has under way; here that can only be waited for. */

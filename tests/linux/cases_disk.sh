@@ -49,8 +49,19 @@ broken_device() {
 
 blocks_of() { stat -c %b "$1"; }
 
+# After a guest that has discarded: its image, and what it and vmm say.
+disk_is_clean() { # image blocks-left-in-it-at-most
+	local after
+	after=$(blocks_of "$1")
+	holds "and frees blocks in the image ($((after / 2)) KiB are left)" [ "$after" -lt "$2" ]
+	section dmesg >"$scratch/dmesg"
+	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
+	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
+	lacks "vmm has nothing to complain of" '^vmm: '
+}
+
 case_disk() { # kernel synic plain|direct
-	local place=$scratch after key= sum how hows="reset reload" more=
+	local place=$scratch key= sum how hows="reset reload" more=
 	if [ "$3" = direct ]; then
 		direct_place || { ok "skipped: no ext4 on a loop device here"; return; }
 		place=$scratch/direct key=,direct=on hows+=" kexec" more=vmm.kexec=yes
@@ -73,18 +84,13 @@ case_disk() { # kernel synic plain|direct
 	done
 	has "the file system is good" '^guest: fsck good'
 	has "UNMAP works" '^guest: trimmed'
-	after=$(blocks_of "$place/data.img")
-	holds "and frees blocks in the image ($((after / 2)) KiB are left)" [ "$after" -lt 30000 ]
-	section dmesg >"$scratch/dmesg"
-	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
-	lacks "no I/O error" 'I/O error|Sense Key|timed out' "$scratch/dmesg"
-	lacks "vmm has nothing to complain of" '^vmm: '
+	disk_is_clean "$place/data.img" 30000
 	[ "$3" != direct ] || umount -l "$scratch/direct"
 }
 
 # Without VMBus: virtio-blk.
 case_disk_virtio() { # kernel
-	local sum after
+	local sum
 	truncate -s 64M "$scratch/data.img"
 	args_of "$1" disk_virtio
 	guest_args+=(--initrd "$work/$1/initrd.disk" --disk "$scratch/data.img,serial=data" --disk "$work/hello.iso")
@@ -102,12 +108,7 @@ case_disk_virtio() { # kernel
 	has "all of it" "^guest: contents after reset good"
 	has "the file system is good" '^guest: fsck good'
 	has "discard works" '^guest: trimmed'
-	after=$(blocks_of "$scratch/data.img")
-	holds "and frees blocks in the image ($((after / 2)) KiB are left)" [ "$after" -lt 20000 ]
-	section dmesg >"$scratch/dmesg"
-	is "no warning of the kernel's" "$(warnings "$scratch/dmesg")" ""
-	lacks "no I/O error" 'I/O error|timed out' "$scratch/dmesg"
-	lacks "vmm has nothing to complain of" '^vmm: '
+	disk_is_clean "$scratch/data.img" 20000
 }
 
 case_disk_many() { # count
