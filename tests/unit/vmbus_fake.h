@@ -302,7 +302,8 @@ static inline bool fake_put(const struct fake_ring *ring, uint16_t type, uint16_
 }
 
 /* Payload size, or -1 if there is no packet. */
-static int fake_get(const struct fake_ring *ring, uint16_t *type, uint64_t *transaction, void *payload, size_t max)
+static inline int fake_get(const struct fake_ring *ring, uint16_t *type, uint64_t *transaction, void *payload,
+			   size_t max)
 {
 	uint32_t write = *fake_word(ring, RING_WRITE), read = *fake_word(ring, RING_READ);
 	uint16_t words[4];
