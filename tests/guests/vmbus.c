@@ -361,14 +361,10 @@ static void test_interrupt_page(void)
 	struct vb_channel ch;
 
 	for (unsigned int i = 0; i < 2; i++) {
-		uint32_t before;
-
 		vb_connect(versions[i]);
 		CHECK_EQ(vt_open(&ch, 1, 1, 0), 0);
 		CHECK_EQ(ch.dedicated, i > 0);
-		before = vb.flag_events[ch.flag];
-		vt_echo(&ch, 64);
-		CHECK(vb_reaches(&vb.flag_events[ch.flag], before + 1, VB_WAIT));
+		vt_echo_heard(&ch, 64);
 		ch.dedicated = false;
 		ch.connection = 2;
 		for (unsigned int j = 0; j < 20; j++)

@@ -31,8 +31,9 @@ uint32_t vt_open(struct vb_channel *ch, unsigned int out, unsigned int in, unsig
 	return vb_open(ch, vt_offer(0), out, in, vp);
 }
 
-void vt_echo(struct vb_channel *ch, uint32_t size)
+static void echo(struct vb_channel *ch, uint32_t size, bool heard)
 {
+	uint32_t before = vb.flag_events[ch->flag];
 	static uint64_t number;
 	struct vb_packet packet;
 
@@ -45,6 +46,8 @@ void vt_echo(struct vb_channel *ch, uint32_t size)
 		sent[i] = number << 32 | i;
 	sent[size / 8 - 1] = ~number;
 	CHECK(vb_send(ch, VB_INBAND, 1, number, sent, size));
+	if (heard)
+		CHECK(vb_reaches(&vb.flag_events[ch->flag], before + 1, VB_WAIT));
 	CHECK_EQ(vb_await(ch, &packet, got, sizeof(got)), size);
 	CHECK_EQ(packet.type, VB_COMPLETION);
 	CHECK_EQ(packet.transaction, number);
@@ -53,6 +56,16 @@ void vt_echo(struct vb_channel *ch, uint32_t size)
 		if (got[i] != sent[i])
 			CHECK_EQ(got[i], sent[i]);
 	CHECK_EQ(got[size / 8 - 1], ~number);
+}
+
+void vt_echo(struct vb_channel *ch, uint32_t size)
+{
+	echo(ch, size, false);
+}
+
+void vt_echo_heard(struct vb_channel *ch, uint32_t size)
+{
+	echo(ch, size, true);
 }
 
 static struct vt_packet wait_answer(struct vb_channel *ch, uint32_t op)
@@ -101,12 +114,9 @@ void vt_good(unsigned int vp)
 {
 	uint8_t *mark = vb_mark();
 	struct vb_channel ch;
-	uint32_t before;
 
 	CHECK_EQ(vt_open(&ch, 1, 1, vp), 0);
-	before = vb.flag_events[ch.flag];
-	vt_echo(&ch, 24);
-	CHECK(vb_reaches(&vb.flag_events[ch.flag], before + 1, VB_WAIT));
+	vt_echo_heard(&ch, 24);
 	CHECK_EQ(vb.flag_vp[ch.flag], vb.version < VB_WIN8 ? 0 : vp);
 	vt_echo(&ch, 1024);
 	vt_echo(&ch, 4064);

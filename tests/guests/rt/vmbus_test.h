@@ -42,6 +42,8 @@ uint32_t vt_open(struct vb_channel *ch, unsigned int out, unsigned int in, unsig
 
 /* A packet of so many bytes (at least 24, a multiple of 8) there and back, compared. */
 void vt_echo(struct vb_channel *ch, uint32_t size);
+/* Waits for its interrupt before it looks: the host need not send one to a guest that has taken the packet already. */
+void vt_echo_heard(struct vb_channel *ch, uint32_t size);
 /* Sends an order, asking for a completion, and waits for its answer. */
 struct vt_packet vt_order(struct vb_channel *ch, uint32_t op, uint32_t a, uint32_t b, uint64_t value);
 /* Sends it and does not wait. */
