@@ -9,8 +9,8 @@
  *
  * A build that protects its variables by System Management Mode cannot work here, as this machine has no SMRAM, and
  * would stop without a word. It is known by a module of its first phase, which lies compressed by LZMA in the first
- * volume. Of that stream only the beginning is unpacked: the volume of that phase comes first in it and is less than a
- * MiB long.
+ * volume. Of that stream only the beginning is unpacked: the volume of that phase comes first in it, is less than a
+ * MiB long, and has the module among the first of its files.
  */
 #include "firmware/image.h"
 
@@ -27,16 +27,26 @@ enum {
 	VOLUME_LENGTH = 32,
 	VOLUME_SIGNATURE = 40,
 	VOLUME_HEADER_LENGTH = 48,
+	VOLUME_EXTENDED = 52, /* offset of another header, or 0 */
 	VOLUME_HEADER_MIN = 72,
 };
 
-#define GUID_LEN	16
-#define GRANULE		4096u
-#define RESET_VECTOR	16u /* from the end */
-#define CODE_MIN	(64u << 10)
-#define VOLUME_MAX	64
-#define FIRST_PHASE_MAX (1u << 20)
-#define LZMA_MEMORY_MAX (256ULL << 20)
+/* EFI_FIRMWARE_VOLUME_EXT_HEADER (3.2.1.2): a GUID and a size of 4 bytes; EFI_FFS_FILE_HEADER (3.2.3.1). */
+enum {
+	EXTENDED_MIN = 20,
+	FILE_SIZE = 20,
+	FILE_HEADER = 24,
+	FILE_ALIGN = 8, /* from the start of the volume */
+};
+
+#define GUID_LEN	 16
+#define GRANULE		 4096u
+#define RESET_VECTOR	 16u /* from the end */
+#define CODE_MIN	 (64u << 10)
+#define VOLUME_MAX	 64
+#define FIRST_PHASE_MAX	 (1u << 20)
+#define FIRST_VOLUME_MAX 1024u /* where the volume of the first phase begins */
+#define LZMA_MEMORY_MAX	 (256ULL << 20)
 
 /* FFF12B8D-7696-4C8B-A985-2747075B4F50: EFI_SYSTEM_NV_DATA_FV_GUID. */
 static const uint8_t nv_data_guid[GUID_LEN] = {
@@ -51,6 +61,11 @@ static const uint8_t lzma_guid[GUID_LEN] = {
 /* 6C0E75B4-B0B9-44D1-8210-3377D7B4E066: EDK II's module that opens SMRAM. */
 static const uint8_t smm_guid[GUID_LEN] = {
 	0xb4, 0x75, 0x0e, 0x6c, 0xb9, 0xb0, 0xd1, 0x44, 0x82, 0x10, 0x33, 0x77, 0xd7, 0xb4, 0xe0, 0x66,
+};
+
+/* EDADEB9D-DDBA-48BD-9D22-C1C169C8C5C6: EDK II's module for the other processors. */
+static const uint8_t cpus_guid[GUID_LEN] = {
+	0x9d, 0xeb, 0xad, 0xed, 0xba, 0xdd, 0xbd, 0x48, 0x9d, 0x22, 0xc1, 0xc1, 0x69, 0xc8, 0xc5, 0xc6,
 };
 
 static int fail(char *err, size_t errlen, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -126,24 +141,75 @@ static const uint8_t *find(const uint8_t *data, size_t size, const uint8_t guid[
 	return data ? memmem(data, size, guid, GUID_LEN) : NULL;
 }
 
-/* Whether the beginning of what is compressed at data has the module. Nonsense has not. */
-static bool first_phase_has(const uint8_t *data, size_t size, const uint8_t guid[GUID_LEN])
+/* A stream of which as much is unpacked as is asked for. */
+struct unpacked {
+	lzma_stream stream;
+	uint8_t bytes[FIRST_PHASE_MAX];
+};
+
+/* Whether it has that many bytes. */
+static bool unpack(struct unpacked *u, size_t size)
 {
-	lzma_stream s = LZMA_STREAM_INIT;
-	uint8_t *out = malloc(FIRST_PHASE_MAX);
+	lzma_stream *s = &u->stream;
+
+	if (size > FIRST_PHASE_MAX)
+		return false;
+	while (s->total_out < size) {
+		s->next_out = u->bytes + s->total_out;
+		s->avail_out = size - s->total_out;
+		if (lzma_code(s, LZMA_RUN) != LZMA_OK)
+			break;
+	}
+	return s->total_out >= size;
+}
+
+/* Where the first file is of a volume that begins soon after the start of the stream, or 0. */
+static size_t find_first_file(struct unpacked *u)
+{
+	const uint8_t *signature;
+	size_t volume, extended, size;
+
+	if (!unpack(u, FIRST_VOLUME_MAX))
+		return 0;
+	signature = memmem(u->bytes, FIRST_VOLUME_MAX, "_FVH", 4);
+	volume = signature ? (size_t)(signature - u->bytes) - VOLUME_SIGNATURE : 0;
+	if (!signature || signature - u->bytes < VOLUME_SIGNATURE || !unpack(u, volume + VOLUME_HEADER_MIN))
+		return 0;
+	extended = load_le(u->bytes + volume + VOLUME_EXTENDED, 2);
+	size = load_le(u->bytes + volume + VOLUME_HEADER_LENGTH, 2);
+	if (extended && unpack(u, volume + extended + EXTENDED_MIN))
+		size = extended + load_le(u->bytes + volume + extended + GUID_LEN, 4);
+	return volume + (size + FILE_ALIGN - 1) / FILE_ALIGN * FILE_ALIGN;
+}
+
+/*
+ * Whether the volume at the beginning of what is compressed at data has the module. Nonsense has not, and neither has
+ * what is free behind the last file: a length that leads nowhere. Unpacking the whole volume was a twentieth of what a
+ * boot costs until an application runs; so it ends where the answer is known. In every platform of OVMF the modules for
+ * SMM are right before the one that starts the other processors.
+ */
+static bool first_phase_needs_smm(const uint8_t *data, size_t size)
+{
+	struct unpacked *u = malloc(sizeof(*u));
+	size_t at, length;
 	bool found = false;
 
-	if (out && lzma_alone_decoder(&s, LZMA_MEMORY_MAX) == LZMA_OK) {
-		s.next_in = data;
-		s.avail_in = size;
-		s.next_out = out;
-		s.avail_out = FIRST_PHASE_MAX;
-		while (s.avail_out && lzma_code(&s, LZMA_RUN) == LZMA_OK && s.avail_in)
-			;
-		found = find(out, FIRST_PHASE_MAX - s.avail_out, guid) != NULL;
+	if (!u)
+		return false;
+	u->stream = (lzma_stream)LZMA_STREAM_INIT;
+	if (lzma_alone_decoder(&u->stream, LZMA_MEMORY_MAX) == LZMA_OK) {
+		u->stream.next_in = data;
+		u->stream.avail_in = size;
+		for (at = find_first_file(u); at && unpack(u, at + FILE_HEADER); at += length) {
+			found = !memcmp(u->bytes + at, smm_guid, GUID_LEN);
+			length = load_le(u->bytes + at + FILE_SIZE, 3);
+			if (found || length < FILE_HEADER || !memcmp(u->bytes + at, cpus_guid, GUID_LEN))
+				break;
+			length = (length + FILE_ALIGN - 1) / FILE_ALIGN * FILE_ALIGN;
+		}
 	}
-	lzma_end(&s);
-	free(out);
+	lzma_end(&u->stream);
+	free(u);
 	return found;
 }
 
@@ -154,13 +220,13 @@ static bool needs_smm(const uint8_t *code, size_t size)
 	const uint8_t *section = find(code, size, lzma_guid);
 	size_t start, offset;
 
-	if (find(code, size, smm_guid))
-		return true;
-	if (!section || section - code < 4 || (size_t)(section - code) > size - GUID_LEN - 2)
+	if (!section)
+		return find(code, size, smm_guid);
+	if (section - code < 4 || (size_t)(section - code) > size - GUID_LEN - 2)
 		return false;
 	start = (size_t)(section - code) - 4;
 	offset = load_le(section + GUID_LEN, 2);
-	return offset < size - start && first_phase_has(code + start + offset, size - start - offset, smm_guid);
+	return offset < size - start && first_phase_needs_smm(code + start + offset, size - start - offset);
 }
 
 static size_t power_of_two_above(size_t size)

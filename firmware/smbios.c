@@ -162,7 +162,7 @@ static void add_mapped(struct table *t, unsigned int n, uint64_t base, uint64_t 
 	end(t, NULL);
 }
 
-static void add_anchor(struct acpi_buf *b, size_t length)
+static void add_anchor(struct acpi_buf *b, size_t length, uint64_t address)
 {
 	uint8_t sum = 0;
 
@@ -175,7 +175,7 @@ static void add_anchor(struct acpi_buf *b, size_t length)
 	acpi_buf_put8(b, 1); /* revision of the entry point */
 	acpi_buf_put8(b, 0);
 	acpi_buf_put32(b, (uint32_t)length);
-	acpi_buf_put64(b, 0);
+	acpi_buf_put64(b, address);
 	for (size_t i = 0; i < b->len && !b->error; i++)
 		sum = (uint8_t)(sum + b->bytes[i]);
 	acpi_buf_set(b, 5, (uint8_t)-sum, 1);
@@ -198,5 +198,5 @@ void smbios_build(struct acpi_buf *anchor, struct acpi_buf *tables, const struct
 	end(&t, NULL);
 	begin(&t, END, 0);
 	end(&t, NULL);
-	add_anchor(anchor, tables->len);
+	add_anchor(anchor, tables->len, config->address);
 }

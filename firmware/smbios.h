@@ -10,12 +10,13 @@
 struct smbios_config {
 	unsigned int cpus;
 	uint64_t low_memory, high_memory; /* bytes from 0, and from 4 GiB */
+	uint64_t address;		  /* of the tables, where vmm places them itself; else 0 */
 	const char *version;		  /* of the program */
 };
 
 /*
- * Appends the 64-bit entry point, whose address of the tables the firmware fills in, and the tables. Errors are latched
- * in the buffers, which the caller frees.
+ * Appends the 64-bit entry point, in which a firmware fills in the address if there is none, and the tables. Errors are
+ * latched in the buffers, which the caller frees.
  */
 void smbios_build(struct acpi_buf *anchor, struct acpi_buf *tables, const struct smbios_config *config);
 

@@ -51,10 +51,11 @@ static size_t collect_nodes(struct vm *vm, struct acpi_node **nodes)
 
 static int place(struct vm *vm, const struct acpi_tables *tables)
 {
-	uint8_t *area = ram_ptr(&vm->memory, ACPI_GPA, BIOS_END - ACPI_GPA);
+	const uint32_t size = (vm->config->firmware ? SMBIOS_GPA : BIOS_END) - ACPI_GPA;
+	uint8_t *area = ram_ptr(&vm->memory, ACPI_GPA, size);
 	const struct acpi_place where[ACPI_FILE_COUNT] = {
 		[ACPI_FILE_RSDP] = { ACPI_GPA, area, RSDP_SPACE },
-		[ACPI_FILE_TABLES] = { ACPI_GPA + RSDP_SPACE, area + RSDP_SPACE, BIOS_END - ACPI_GPA - RSDP_SPACE },
+		[ACPI_FILE_TABLES] = { ACPI_GPA + RSDP_SPACE, area + RSDP_SPACE, size - RSDP_SPACE },
 	};
 
 	return acpi_place(tables, where);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "arch/x86/acpi.h"
+#include "arch/x86/firmware.h"
 #include "arch/x86/layout.h"
 #include "arch/x86/loader/loader.h"
 #include "arch/x86/pvh.h"
@@ -385,6 +386,8 @@ int x86_boot_finish(struct x86_boot *b, struct x86_entry *entry)
 
 	if (!ret)
 		ret = x86_write_acpi(b->vm, &b->rsdp);
+	if (!ret && b->vm->config->firmware)
+		ret = firmware_write_smbios(b->vm);
 	if (!ret)
 		ret = choose_entry(b, entry);
 	if (ret)

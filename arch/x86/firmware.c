@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "arch/x86/acpi.h"
+#include "arch/x86/layout.h"
 #include "devices/display/ramfb.h"
 #include "devices/pci/pci.h"
 #include "firmware/bootorder.h"
@@ -38,10 +39,11 @@
 #include "vmm/options.h"
 #include "vmm/vm.h"
 
-#define E820_RAM     1
-#define TABLES_ROOM  1024
-#define TABLES_ALIGN 4096
-#define AREA	     (2ULL * FIRMWARE_MAX)
+#define E820_RAM      1
+#define TABLES_ROOM   1024
+#define TABLES_ALIGN  4096
+#define SMBIOS_TABLES 32 /* from the anchor, which has 24 bytes */
+#define AREA	      (2ULL * FIRMWARE_MAX)
 
 struct firmware {
 	struct vm *vm;
@@ -276,19 +278,44 @@ static int add_e820(struct fw_cfg_core *core, const struct memory *mem)
 	return fw_cfg_add_file(core, "etc/e820", map, high ? sizeof(map) : sizeof(map[0]));
 }
 
-static int add_smbios(struct fw_cfg_core *core, const struct vm *vm)
+static int build_smbios(const struct vm *vm, uint64_t address, struct acpi_buf *anchor, struct acpi_buf *tables)
 {
 	const struct smbios_config config = {
 		.cpus = vm->nr_vcpus,
 		.low_memory = vm->memory.low_size,
 		.high_memory = vm->memory.size - vm->memory.low_size,
+		.address = address,
 		.version = VMM_VERSION,
 	};
-	struct acpi_buf anchor = { 0 }, tables = { 0 };
-	int ret;
 
-	smbios_build(&anchor, &tables, &config);
-	ret = anchor.error ? anchor.error : tables.error;
+	smbios_build(anchor, tables, &config);
+	return anchor->error ? anchor->error : tables->error;
+}
+
+int firmware_write_smbios(struct vm *vm)
+{
+	uint8_t *area = ram_ptr(&vm->memory, SMBIOS_GPA, BIOS_END - SMBIOS_GPA);
+	struct acpi_buf anchor = { 0 }, tables = { 0 };
+	int ret = build_smbios(vm, SMBIOS_GPA + SMBIOS_TABLES, &anchor, &tables);
+
+	if (!ret && (anchor.len > SMBIOS_TABLES || tables.len > BIOS_END - SMBIOS_GPA - SMBIOS_TABLES))
+		ret = -ENOSPC;
+	if (!ret) {
+		memcpy(area, anchor.bytes, anchor.len);
+		memcpy(area + SMBIOS_TABLES, tables.bytes, tables.len);
+	} else {
+		log_line("SMBIOS tables: %s", strerror(-ret));
+	}
+	acpi_buf_free(&anchor);
+	acpi_buf_free(&tables);
+	return ret;
+}
+
+static int add_smbios(struct fw_cfg_core *core, const struct vm *vm)
+{
+	struct acpi_buf anchor = { 0 }, tables = { 0 };
+	int ret = build_smbios(vm, 0, &anchor, &tables);
+
 	if (!ret)
 		ret = fw_cfg_add_file(core, "etc/smbios/smbios-anchor", anchor.bytes, anchor.len);
 	if (ret >= 0)

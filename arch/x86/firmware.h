@@ -13,6 +13,12 @@ struct vm;
 int firmware_load(struct vm *vm);
 void firmware_free(struct firmware *firmware);
 
+/*
+ * SMBIOS for a firmware that is an ELF file and takes it from where Cloud Hypervisor has it, at SMBIOS_GPA. 0, or
+ * -errno after printing one line.
+ */
+int firmware_write_smbios(struct vm *vm);
+
 /* Flash and fw_cfg. The last of the devices: fw_cfg tells of the others. 0, or -errno after printing one line. */
 int firmware_create_devices(struct vm *vm);
 

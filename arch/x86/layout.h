@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where vmm's own data lies in the first MiB of a directly booted guest. All of it is inside what the memory map
- * calls RAM (the kernel copies or reserves what it needs) but the ACPI tables, which are in the BIOS area.
+ * calls RAM (the kernel copies or reserves what it needs) but the ACPI and SMBIOS tables, which are in the BIOS area.
  */
 #ifndef ARCH_X86_LAYOUT_H
 #define ARCH_X86_LAYOUT_H
@@ -16,6 +16,7 @@
 #define FDT_MAX		0x20000u
 #define LOW_RAM_END	0x9fc00u
 #define ACPI_GPA	0xe0000u
+#define SMBIOS_GPA	0xf0000u /* for a firmware only; ACPI ends there then */
 #define BIOS_END	0x100000u
 
 #endif

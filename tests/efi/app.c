@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An EFI application that looks at what a firmware has made of the machine, and says it in lines "efi: KEY VALUES".
- * What is wrong in any case is a line "efi: BAD ...". The words of its command line say what to do at the end:
+ * What is wrong in any case is a line "efi: BAD ...". The words of its command line, and those that it was built with
+ * (tests/efi/make), say what to do at the end:
  *
  *   count   adds one to a variable that lasts, and tells it
- *   reset   resets while the count is below 2
+ *   reset   resets, unless a byte of the clock's RAM says that it has been here before; tells which boot this is
  *   exit    leaves boot services before the power-off
  *   draw    draws a picture (tests/efi/picture knows it), and waits for a byte at the serial port before the power-off;
  *           with exit, or a driver of the firmware's may take the byte
@@ -17,7 +18,13 @@
 #define SERIAL_PORT 0x3f8
 #define LSR_READY   0x01
 #define LSR_IDLE    0x20
-#define RESETS	    2
+#define CMOS_PORT   0x70
+#define CMOS_BYTE   0x7e /* means nothing to a firmware */
+#define WINDOWS	    4
+#define BARS	    6
+#ifndef WORDS
+#define WORDS ""
+#endif
 
 struct app {
 	efi_handle image;
@@ -25,6 +32,10 @@ struct app {
 	struct efi_boot_services *boot;
 	struct efi_runtime_services *runtime;
 	uint64_t ecam; /* from MCFG */
+	struct {
+		uint64_t first, last;
+	} windows[WINDOWS]; /* for memory BARs, from the DSDT */
+	unsigned int windows_count;
 };
 
 static const struct efi_guid own_guid = { 0x6d6d7601, 0x7465, 0x7473, { 1, 2, 3, 4, 5, 6, 7, 8 } };
@@ -33,6 +44,9 @@ static const struct efi_guid acpi_guid = {
 };
 static const struct efi_guid smbios3_guid = {
 	0xf2fd1544, 0x9794, 0x4a2c, { 0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94 }
+};
+static const struct efi_guid smbios_guid = {
+	0xeb9d2d31, 0x2d88, 0x11d3, { 0x9a, 0x16, 0x00, 0x90, 0x27, 0x3f, 0xc1, 0x4d }
 };
 static const struct efi_guid graphics_guid = {
 	0x9042a9de, 0x23dc, 0x4a38, { 0x96, 0xfb, 0x7a, 0xde, 0xd0, 0x80, 0x51, 0x6a }
@@ -156,6 +170,37 @@ static bool sums_to_zero(const uint8_t *bytes, uint64_t length)
 	return !sum;
 }
 
+/*
+ * Windows for memory in the DSDT, by what their descriptors begin with (ACPI 6.5, 6.4.3.5.1 and 6.4.3.5.2): PCI's, and
+ * those of VMBus if it is there. An interpreter of AML would be needed to tell whose they are.
+ */
+static void find_windows(struct app *app, const uint8_t *dsdt)
+{
+	static const uint8_t large[2][4] = { { 0x87, 23, 0, 0 }, { 0x8a, 43, 0, 0 } };
+	uint64_t length = load(dsdt + 4, 4);
+
+	for (uint64_t at = 36; at + 46 <= length; at++) {
+		for (unsigned int wide = 0; wide < 2; wide++) {
+			const uint8_t *d = dsdt + at, width = wide ? 8 : 4;
+			uint64_t first = load(d + 6 + width, width), last = load(d + 6 + 2 * width, width);
+
+			if (!same(d, large[wide], 4) || last - first + 1 != load(d + 6 + 4 * width, width))
+				continue;
+			text("efi: window ");
+			hex(first);
+			put(' ');
+			hex(last);
+			text("\r\n");
+			if (app->windows_count == WINDOWS) {
+				bad("window", first);
+				return;
+			}
+			app->windows[app->windows_count].first = first;
+			app->windows[app->windows_count++].last = last;
+		}
+	}
+}
+
 static void show_table(struct app *app, const uint8_t *table)
 {
 	uint64_t length = load(table + 4, 4);
@@ -174,11 +219,15 @@ static void show_table(struct app *app, const uint8_t *table)
 		hex(app->ecam);
 		text("\r\n");
 	}
+	if (same(table, "DSDT", 4))
+		find_windows(app, table);
 	if (same(table, "FACP", 4)) {
 		const uint8_t *facs = (const uint8_t *)load(table + 36, 4),
 			      *dsdt = (const uint8_t *)load(table + 140, 8);
 
-		if (!facs || !same(facs, "FACS", 4))
+		if (!facs)
+			text("efi: no facs\r\n");
+		else if (!same(facs, "FACS", 4))
 			bad("FACS at", (uint64_t)facs);
 		if (!dsdt || !same(dsdt, "DSDT", 4) || load(table + 40, 4) != (uint64_t)dsdt)
 			bad("DSDT at", (uint64_t)dsdt);
@@ -207,14 +256,18 @@ static void walk_acpi(struct app *app)
 /* Handles of its structures, in order, and that they end where they should. */
 static void walk_smbios(const struct app *app)
 {
-	const uint8_t *anchor = find_table(app, &smbios3_guid), *at, *end;
+	const uint8_t *anchor = find_table(app, &smbios3_guid), *old = find_table(app, &smbios_guid), *at, *end;
 
-	if (!anchor || !same(anchor, "_SM3_", 5) || !sums_to_zero(anchor, 24)) {
-		bad("SMBIOS at", (uint64_t)anchor);
+	if (anchor && same(anchor, "_SM3_", 5) && sums_to_zero(anchor, 24)) {
+		at = (const uint8_t *)load(anchor + 16, 8);
+		end = at + load(anchor + 12, 4);
+	} else if (!anchor && old && same(old, "_SM_", 4) && sums_to_zero(old, 31)) {
+		at = (const uint8_t *)load(old + 24, 4);
+		end = at + load(old + 22, 2);
+	} else {
+		bad("SMBIOS at", (uint64_t)(anchor ? anchor : old));
 		return;
 	}
-	at = (const uint8_t *)load(anchor + 16, 8);
-	end = at + load(anchor + 12, 4);
 	text("efi: smbios");
 	while (at + 4 <= end) {
 		uint8_t type = at[0];
@@ -291,11 +344,25 @@ static uint32_t config_read(unsigned int devfn, unsigned int reg)
 	return in32(0xcfc);
 }
 
+/* A memory BAR that has an address has one in a window. Returns how many registers it takes. */
+static unsigned int check_bar(const struct app *app, const uint32_t *bar, unsigned int left)
+{
+	const bool wide = left > 1 && (bar[0] & 7) == 4;
+	const uint64_t address = (bar[0] & ~15u) | (wide ? (uint64_t)bar[1] << 32 : 0);
+
+	for (unsigned int i = 0; i < app->windows_count; i++)
+		if (address >= app->windows[i].first && address <= app->windows[i].last)
+			return wide ? 2 : 1;
+	if (address && !(bar[0] & 1))
+		bad("BAR at", address);
+	return wide ? 2 : 1;
+}
+
 /* Each function by ports and by ECAM, with its BARs. */
 static void walk_pci(const struct app *app)
 {
 	for (unsigned int devfn = 0; devfn < 256; devfn++) {
-		uint32_t id = config_read(devfn, 0);
+		uint32_t id = config_read(devfn, 0), bars[BARS];
 
 		if (id == UINT32_MAX)
 			continue;
@@ -303,11 +370,14 @@ static void walk_pci(const struct app *app)
 		hex(devfn);
 		put(' ');
 		hex(id);
-		for (unsigned int bar = 0; bar < 6; bar++) {
+		for (unsigned int bar = 0; bar < BARS; bar++) {
+			bars[bar] = config_read(devfn, 0x10 + 4 * bar);
 			put(' ');
-			hex(config_read(devfn, 0x10 + 4 * bar));
+			hex(bars[bar]);
 		}
 		text("\r\n");
+		for (unsigned int bar = 0; bar < BARS;)
+			bar += check_bar(app, bars + bar, BARS - bar);
 		if (app->ecam && *(volatile uint32_t *)(app->ecam + ((uint64_t)devfn << 12)) != id)
 			bad("ECAM does not show function", devfn);
 	}
@@ -345,7 +415,7 @@ static void draw(struct efi_graphics *graphics)
 		bad("filling a square", mode->mode);
 }
 
-static uint64_t count_boots(const struct app *app)
+static void count_boots(const struct app *app)
 {
 	uint64_t count = 0, size = sizeof(count);
 	efi_status status = app->runtime->get_variable(u"VmmCount", &own_guid, NULL, &size, &count);
@@ -357,12 +427,36 @@ static uint64_t count_boots(const struct app *app)
 	if (status)
 		bad("writing a variable", status);
 	line("count", count);
-	return count;
+}
+
+/* Compares as far as word goes. */
+static bool begins(const char *s, const char *word)
+{
+	while (*word && *s == *word)
+		s++, word++;
+	return !*word;
+}
+
+/* How often the application has run since the machine was switched on. */
+static unsigned int count_resets(void)
+{
+	unsigned int boot;
+
+	out8(CMOS_PORT, CMOS_BYTE);
+	boot = in8(CMOS_PORT + 1) + 1u;
+	out8(CMOS_PORT, CMOS_BYTE);
+	out8(CMOS_PORT + 1, (uint8_t)boot);
+	line("boot", boot);
+	return boot;
 }
 
 static bool has_word(const struct efi_loaded_image *image, const char *word)
 {
 	const uint64_t count = image->options ? image->options_size / 2 : 0;
+
+	for (const char *at = WORDS; *at; at++)
+		if (begins(at, word))
+			return true;
 
 	for (uint64_t at = 0; at < count; at++) {
 		uint64_t i = 0;
@@ -397,10 +491,10 @@ efi_status efi_main(efi_handle handle, struct efi_system *system);
 
 efi_status efi_main(efi_handle handle, struct efi_system *system)
 {
-	struct app app = { handle, system, system->boot, system->runtime, 0 };
+	struct app app = { handle, system, system->boot, system->runtime, 0, { { 0 } }, 0 };
 	struct efi_loaded_image *image = NULL;
 	struct efi_graphics *graphics;
-	uint64_t count = 0;
+	bool again;
 
 	text("\r\nefi: hello\r\n");
 	if (app.boot->handle_protocol(handle, &image_guid, (void **)&image))
@@ -412,7 +506,8 @@ efi_status efi_main(efi_handle handle, struct efi_system *system)
 	walk_pci(&app);
 	graphics = find_graphics(&app);
 	if (image && has_word(image, "count"))
-		count = count_boots(&app);
+		count_boots(&app);
+	again = image && has_word(image, "reset") && count_resets() == 1;
 	if (graphics && image && has_word(image, "draw"))
 		draw(graphics);
 	if (image && has_word(image, "exit"))
@@ -420,7 +515,7 @@ efi_status efi_main(efi_handle handle, struct efi_system *system)
 	if (graphics && image && has_word(image, "draw"))
 		wait_for_byte();
 	text("efi: done\r\n");
-	if (image && has_word(image, "reset") && count < RESETS)
+	if (again)
 		app.runtime->reset(EFI_RESET_COLD, 0, 0, NULL);
 	app.runtime->reset(EFI_RESET_OFF, 0, 0, NULL);
 	return 0;

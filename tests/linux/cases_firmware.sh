@@ -1,5 +1,5 @@
-# cases_firmware.sh - the cases of tests/linux about --firmware: Debian's unmodified OVMF, with our EFI application
-# (tests/efi) and a stock kernel, by fw_cfg and from a disk. Sourced by cases.sh.
+# cases_firmware.sh - the cases of tests/linux about --firmware: Debian's unmodified OVMF, that of its next release, and
+# edk2's CLOUDHV.fd, with our EFI application (tests/efi) and a stock kernel, by fw_cfg and from a disk. Sourced by cases.sh.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 OVMF=/usr/share/OVMF
@@ -8,6 +8,8 @@ cases_firmware() {
 	echo "firmware-app-4M 1 case_firmware_app_4M"
 	echo "firmware-app-2M 1 case_firmware_app_2M"
 	echo "firmware-esp 1 case_firmware_esp"
+	echo "firmware-next 1 case_firmware_next"
+	echo "firmware-cloudhv 1 case_firmware_cloudhv"
 	echo "firmware-kernel 1 case_firmware_kernel"
 	echo "firmware-uki 1 case_firmware_uki"
 	echo "firmware-disk 1 case_firmware_disk user"
@@ -20,6 +22,13 @@ have_ovmf() { # file
 	return 1
 }
 
+# What tests/linux/run has had made for the case, or why not.
+have_made() { # directory script
+	[ -e "$work/$1" ] && return
+	skip "$(tail -n 1 "$work/$2.log")"
+	return 1
+}
+
 args_of_firmware() { # build words-for-the-application
 	guest_args=(--firmware "$OVMF/$1.fd" --memory 256M --kernel "$work/app.efi" --cmdline "$2")
 }
@@ -29,8 +38,8 @@ efi_says() { # key
 	tr -d '\r' <"$log" | sed -n "s/^efi: $1 //p"
 }
 
-# What each run of the application must tell.
-firmware_facts() { # ecam [seconds that its clock is ahead of UTC]
+# What each run of the application must tell, whatever the firmware.
+app_facts() { # ecam [seconds that its clock is ahead of UTC]
 	local table ram now year month day hour minute second
 	is "ends with status 0" "$status" 0
 	lacks "nothing is bad" '^efi: BAD'
@@ -43,13 +52,19 @@ firmware_facts() { # ecam [seconds that its clock is ahead of UTC]
 	is "SMBIOS structures" "$(efi_says smbios | tail -n 1)" "1 3 4 16 17 19 32 0 127"
 	ram=$(efi_says ram-mib | tail -n 1)
 	holds "RAM of $ram MiB" [ "$ram" -ge 254 -a "$ram" -le 256 ]
-	has "which the memory map reserves" "^efi: reserved $1 0x10000000"
-	has "Q35's host bridge and LPC bridge" '^efi: pci 0x0 0x29c08086 '
-	has "at 1f.0" '^efi: pci 0xf8 0x29188086 '
 	read -r year month day hour minute second < <(efi_says time | tail -n 1)
 	now=$(($(date +%s) + ${2:-0}))
 	second=$(date -u -d "$year-$month-$day $hour:$minute:$second" +%s)
 	holds "the time is the host's" [ $((now - second)) -ge -2 -a $((now - second)) -le "$LIMIT" ]
+}
+
+# And with OVMF, for which the machine is a Q35.
+firmware_facts() { # ecam [seconds that its clock is ahead of UTC]
+	app_facts "$@"
+	has "ECAM is reserved in the memory map" "^efi: reserved $1 0x10000000"
+	has "Q35's host bridge and LPC bridge" '^efi: pci 0x0 0x29c08086 '
+	has "at 1f.0" '^efi: pci 0xf8 0x29188086 '
+	lacks "the FADT has a FACS" '^efi: no facs'
 }
 
 # A variable is kept over a reset, and by --nvram over the end of vmm; boot services are left before the power-off. With
@@ -106,6 +121,36 @@ case_firmware_esp() {
 	vm --firmware "$OVMF/OVMF_CODE_4M.fd" --memory 256M --vmbus --disk "$work/boot.iso,boot=on"
 	firmware_facts 0xb0000000
 	has "virtio-blk is on the bus" '^efi: pci 0x[0-9a-f]+ 0x10421af4 '
+}
+
+# The layout of OVMF's builds of 2024 and later: the tables are as the firmware has placed ECAM and BARs. From a disk, with
+# a reset that keeps a variable, and without boot services at the end.
+case_firmware_next() {
+	local file next=$work/ovmf-next
+	have_made ovmf-next mkovmf || return 0
+	vm --firmware "$next/OVMF_CODE_4M.fd" --nvram "$scratch/nvram" --memory 256M --disk "$work/esp-reset.img,readonly=on,boot=on"
+	firmware_facts 0xe0000000
+	is "a variable counts, over a reset" "$(efi_says count | tr '\n' ' ')" "1 2 "
+	has "the window for BARs is its own" '^efi: window 0x80000000 0xdfffffff'
+	has "virtio-blk has its BARs there" '^efi: pci 0x8 0x10421af4 0x80[0-9a-f]{6} 0x80[0-9a-f]{6} '
+	holds "there are builds for SMM" [ -e "$next/OVMF_CODE_4M.secboot.fd" ]
+	for file in "$next"/*.secboot*.fd; do
+		vm --firmware "$file"
+		is "${file##*/} ends with status 1" "$status" 1
+		has "after telling why" '^vmm: --firmware .*\.secboot.*: was built for System Management Mode'
+		is "in one line" "$(wc -l <"$log")" 1
+	done
+}
+
+# CLOUDHV.fd is an ELF file with a PVH entry. The memory map and the ACPI tables come to it by hvm_start_info, SMBIOS from
+# where Cloud Hypervisor has it. It loses FACS, which is in no XSDT, and its variables at a reset.
+case_firmware_cloudhv() {
+	have_made cloudhv mkcloudhv || return 0
+	vm --firmware "$work/cloudhv/CLOUDHV.fd" --memory 256M --disk "$work/esp-reset.img,readonly=on,boot=on"
+	app_facts 0xe0000000
+	is "it starts again after a reset" "$(efi_says boot | tr '\n' ' ')" "1 2 "
+	has "the host bridge that it knows" '^efi: pci 0x0 0xd578086 '
+	has "virtio-blk has its BARs where this firmware puts them" '^efi: pci 0x8 0x10421af4 0xc0[0-9a-f]{6} 0xc0[0-9a-f]{6} '
 }
 
 # The kernel comes by fw_cfg and is started by its EFI stub; a device is there too, so that BARs are. With a firmware it is

@@ -152,17 +152,44 @@ static void test_refused(void **state)
 	refused(65 * 4096, "no firmware volume at offset 0x40000");
 }
 
-/* A volume with an LZMA section of 64 KiB of zeroes, which hold guid if it is not NULL. */
-static size_t make_compressed(const uint8_t *guid)
+/* What is compressed: a volume with an extended header, and files from FILES on. */
+#define VOLUME 0x80u
+#define FILES  (VOLUME + 0x78)
+
+static uint8_t plain[64 * KIB];
+
+static size_t put_file(size_t at, const uint8_t *guid, size_t size)
 {
-	static uint8_t plain[64 * KIB];
+	memcpy(plain + at, guid, 16);
+	put_le(plain + at + 20, size, 3);
+	return at + (size + 7) / 8 * 8;
+}
+
+/* With a file of that GUID behind two others. Returns where that file is. */
+static size_t make_plain(const uint8_t *guid)
+{
+	static const uint8_t other[16] = { 1 };
+	size_t at;
+
+	memset(plain, 0xff, sizeof(plain));
+	memset(plain, 0, FILES);
+	memcpy(plain + VOLUME + 40, "_FVH", 4);
+	put_le(plain + VOLUME + 32, 64 * KIB - VOLUME, 8);
+	put_le(plain + VOLUME + 48, 72, 2);
+	put_le(plain + VOLUME + 52, 0x60, 2);
+	put_le(plain + VOLUME + 0x60 + 16, 20, 4);
+	at = put_file(put_file(FILES, other, 24), other, 40001);
+	put_file(at, guid ? guid : other, 1000);
+	return at;
+}
+
+/* A volume with plain in an LZMA section. */
+static size_t make_compressed(void)
+{
 	lzma_options_lzma options;
 	lzma_stream s = LZMA_STREAM_INIT;
 
 	make(0, CODE);
-	memset(plain, 0, sizeof(plain));
-	if (guid)
-		memcpy(plain + 40000, guid, 16);
 	memcpy(image + SECTION + 4, lzma_guid, 16);
 	put_le(image + SECTION + 20, 24, 2);
 	assert_false(lzma_lzma_preset(&options, 1));
@@ -179,24 +206,47 @@ static size_t make_compressed(const uint8_t *guid)
 static void test_smm(void **state)
 {
 	struct firmware_image out;
+	size_t at;
 
 	(void)state;
-	assert_int_equal(parse(make_compressed(NULL), &out), 0);
-	make_compressed(smm_guid);
-	refused(CODE, "System Management Mode");
+	make_plain(NULL);
+	assert_int_equal(parse(make_compressed(), &out), 0);
+	at = make_plain(smm_guid);
+	refused(make_compressed(), "System Management Mode");
 	make(0, CODE);
 	memcpy(image + 5000, smm_guid, 16);
 	refused(CODE, "System Management Mode");
 	/* A stream that is nonsense, a section that points anywhere: not known to want it. */
-	make_compressed(smm_guid);
+	make_compressed();
 	memset(image + SECTION + 24, 0xff, 13);
 	assert_int_equal(parse(CODE, &out), 0);
-	make_compressed(smm_guid);
+	make_compressed();
 	put_le(image + SECTION + 20, 0xffff, 2);
 	assert_int_equal(parse(CODE, &out), 0);
 	make(0, CODE);
 	memcpy(image + CODE - 16, lzma_guid, 16);
 	assert_int_equal(parse(CODE, &out), 0);
+	/* No extended header; lengths that lead nowhere; the module as the last thing that there is. */
+	put_le(plain + VOLUME + 52, 0, 2);
+	put_file(VOLUME + 72, smm_guid, 24);
+	refused(make_compressed(), "System Management Mode");
+	put_le(plain + VOLUME + 52, 0xfff0, 2);
+	refused(make_compressed(), "System Management Mode");
+	for (unsigned int size = 0; size < 24; size += 23) {
+		make_plain(smm_guid);
+		put_le(plain + FILES + 20, size, 3);
+		assert_int_equal(parse(make_compressed(), &out), 0);
+	}
+	make_plain(smm_guid);
+	put_le(plain + FILES + 20, 0xffffff, 3);
+	assert_int_equal(parse(make_compressed(), &out), 0);
+	make_plain(smm_guid);
+	put_le(plain + VOLUME + 0x60 + 16, UINT32_MAX, 4);
+	assert_int_equal(parse(make_compressed(), &out), 0);
+	make_plain(NULL);
+	put_le(plain + at + 20, 64 * KIB - 24 - at, 3);
+	put_file(64 * KIB - 24, smm_guid, 24);
+	refused(make_compressed(), "System Management Mode");
 }
 
 static size_t load(const char *name)

@@ -67,7 +67,7 @@ static struct found walk(const struct acpi_buf *tables)
 	return f;
 }
 
-static void check_anchor(const struct acpi_buf *anchor, size_t length)
+static void check_anchor(const struct acpi_buf *anchor, size_t length, uint64_t address)
 {
 	uint8_t sum = 0;
 
@@ -78,18 +78,19 @@ static void check_anchor(const struct acpi_buf *anchor, size_t length)
 	assert_int_equal(sum, 0);
 	assert_int_equal(anchor->bytes[6], 24);
 	assert_int_equal(load(anchor->bytes + 12, 4), length);
+	assert_int_equal(load(anchor->bytes + 16, 8), address);
 }
 
-static void check(unsigned int cpus, uint64_t low, uint64_t high)
+static void check(unsigned int cpus, uint64_t low, uint64_t high, uint64_t address)
 {
-	const struct smbios_config config = { cpus, low, high, "1.2.3" };
+	const struct smbios_config config = { cpus, low, high, address, "1.2.3" };
 	struct acpi_buf anchor = { 0 }, tables = { 0 };
 	const uint64_t mib = (low + high) >> 20;
 	struct found f;
 
 	smbios_build(&anchor, &tables, &config);
 	assert_int_equal(anchor.error | tables.error, 0);
-	check_anchor(&anchor, tables.len);
+	check_anchor(&anchor, tables.len, address);
 	f = walk(&tables);
 	assert_int_equal(f.count, high ? 9 : 8);
 	/* annex A: 1, 3, 4, 16, 17, 19, 32, 127 */
@@ -115,10 +116,10 @@ static void check(unsigned int cpus, uint64_t low, uint64_t high)
 static void test_machines(void **state)
 {
 	(void)state;
-	check(1, 64ULL << 20, 0);
-	check(2, 2 * GIB, 0);
-	check(254, 2 * GIB, 3 * GIB);
-	check(8, 2 * GIB, 126 * GIB);
+	check(1, 64ULL << 20, 0, 0);
+	check(2, 2 * GIB, 0, 0xf0020);
+	check(254, 2 * GIB, 3 * GIB, 0);
+	check(8, 2 * GIB, 126 * GIB, 0);
 }
 
 int main(void)
