@@ -305,10 +305,15 @@ int vcpu_install_kick(void)
 	return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
 }
 
+void vcpu_kick_thread(pthread_t thread)
+{
+	pthread_kill(thread, KICK_SIGNAL);
+}
+
 void vcpu_kick(struct vcpu *vcpu)
 {
 	if (vcpu->started)
-		pthread_kill(vcpu->thread, KICK_SIGNAL);
+		vcpu_kick_thread(vcpu->thread);
 }
 
 int vcpu_create(struct vcpu *vcpu, struct vm *vm, unsigned int index)

@@ -54,6 +54,9 @@ int vcpu_start(struct vcpu *vcpu);
 /* Gets the thread out of KVM_RUN to look at vm->stop and vm->end. Any thread. */
 void vcpu_kick(struct vcpu *vcpu);
 
+/* The same for whatever thread there is: the system call that it sleeps in ends with EINTR. */
+void vcpu_kick_thread(pthread_t thread);
+
 /* Once a process, before the first vcpu_start(): the signal that vcpu_kick() sends. */
 int vcpu_install_kick(void);
 

@@ -13,6 +13,7 @@
 #include "devices/vfio-user/serve.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define MS_NS	   1000000ULL
@@ -80,18 +81,56 @@ static void link_tell(void *opaque, const char *text)
 	vfu_tell(opaque, text);
 }
 
-static const struct vfu_link_ops link_ops = { link_ending, link_stopped, link_died, link_look, link_tell };
+static void link_watch(void *opaque)
+{
+	struct vfu_device *d = opaque;
+
+	loop_post(&d->vm->loop, &d->watch_work);
+}
+
+static void link_wake(void *opaque, pthread_t thread)
+{
+	(void)opaque;
+	vcpu_kick_thread(thread);
+}
+
+static const struct vfu_link_ops link_ops = { link_ending, link_stopped, link_died, link_look,
+					      link_tell,   link_watch,	 link_wake };
+
+/* The link's watchdog. There is one timer at a time: as long as it goes on, watch_work is not posted. */
+static void watch(struct vfu_device *d)
+{
+	uint64_t ns = vfu_link_watch(&d->link);
+
+	if (ns)
+		loop_timer(&d->vm->loop, &d->watch_op, &d->watch_ts, ns);
+}
+
+static void watch_posted(struct loop_work *work)
+{
+	watch(from_member(work, watch_work));
+}
+
+static void watch_again(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	(void)res;
+	(void)cqe_flags;
+	watch(from_member(op, watch_op));
+}
 
 /*
- * What the loop looks for on the main socket: its end; and, if the server has no socket of its own to ask, what it has
- * to say. Replies are the business of those who wait for them: the loop does not wake for those.
+ * What the loop looks for on the main socket: room, if that is wanted; and, if the server has no socket of its own to
+ * ask, what it has to say, and the socket's end. Replies are the business of those who wait for them. Where there is a
+ * twin, its end is the server's: to be among those who wait at a socket costs each message there and back.
  */
 static void watch_main(struct vfu_device *d, short events)
 {
-	if (d->twin.fd >= 0)
+	if (d->twin.fd < 0)
+		events |= POLLRDHUP;
+	else
 		events &= ~POLLIN;
-	if (vfu_link_alive(&d->link))
-		vfu_watch_arm(&d->main_watch, d->link.stream.fd, (short)(events | POLLRDHUP));
+	if (events && vfu_link_alive(&d->link))
+		vfu_watch_arm(&d->main_watch, d->link.stream.fd, events);
 }
 
 static void look(struct vfu_device *d)
@@ -119,7 +158,7 @@ static void main_ready(struct loop_op *op, int res, uint32_t cqe_flags)
 
 static void serve_twin(struct vfu_device *d)
 {
-	const char *why = "it closed its twin socket";
+	const char *why = "it went away";
 	int events;
 
 	if (d->twin.fd < 0 || !vfu_link_alive(&d->link))
@@ -390,6 +429,8 @@ static struct vfu_device *new_device(struct vm *vm, const struct vfio_user_optio
 	d->start_work.fn = start;
 	d->look_work.fn = look_posted;
 	d->dead_work.fn = remove_device;
+	d->watch_work.fn = watch_posted;
+	d->watch_op.fn = watch_again;
 	vfu_link_init(&d->link, &link_ops, d, &vm->memory, options->timeout_ms * MS_NS);
 	d->link.aside = &d->twin;
 	d->info = vfu_info_new();

@@ -93,9 +93,9 @@ struct vfu_device {
 	/* Loop thread only. */
 	struct vfu_watch main_watch, twin_watch;
 	struct vfu_stream twin;
-	struct loop_work start_work, look_work, dead_work;
-	struct loop_op timer_op;
-	struct __kernel_timespec timer_ts;
+	struct loop_work start_work, look_work, dead_work, watch_work;
+	struct loop_op timer_op, watch_op;
+	struct __kernel_timespec timer_ts, watch_ts;
 	struct vfu_attach attach;
 	struct vfu_info *new_info;
 	struct vfu_watch attach_main, attach_twin;

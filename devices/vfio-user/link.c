@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <time.h>
 
 #include "devices/vfio-user/link_internal.h"
@@ -46,15 +45,10 @@ void vfu_link_destroy(struct vfu_link *link)
 void vfu_link_start(struct vfu_link *link, struct vfu_stream *stream, const struct vfu_caps *caps, bool can_post,
 		    bool one_by_one)
 {
-	struct timeval tv = { .tv_sec = (time_t)(link->timeout / VFU_SECOND_NS),
-			      .tv_usec = (suseconds_t)(link->timeout % VFU_SECOND_NS / 1000) };
-
 	pthread_mutex_lock(&link->lock);
 	link->stream = *stream;
 	link->stream.with_fds = false;
 	vfu_stream_init(stream, -1);
-	/* So that one who waits for his answer needs no poll(). */
-	setsockopt(link->stream.fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	link->caps = *caps;
 	link->can_post = can_post && !one_by_one;
 	link->one_by_one = one_by_one;
@@ -95,17 +89,29 @@ bool vfu_link_close(struct vfu_link *link)
 	return closed;
 }
 
-static int try_send(struct vfu_link *link, struct vfu_header *header, const struct iovec *more, unsigned int count,
-		    const int *fds, unsigned int nr_fds)
-{
-	struct iovec pieces[3] = { { header, sizeof(*header) } };
+/* A command, as it is sent: the fixed part in one piece with the header, because that costs the kernel less. */
+struct outgoing {
+	struct vfu_header header;
+	union {
+		struct {
+			struct vfu_region_access access;
+			uint8_t data[8];
+		};
+		struct vfu_set_irqs set;
+		struct vfu_write_multi multi;
+	} body;
+	unsigned int size; /* of header and body */
+	struct iovec more;
+	const int *fds;
+	unsigned int nr_fds;
+};
 
-	header->size = sizeof(*header);
-	for (unsigned int i = 0; i < count; i++) {
-		pieces[i + 1] = more[i];
-		header->size += (uint32_t)more[i].iov_len;
-	}
-	return vfu_stream_send(&link->stream, pieces, count + 1, fds, nr_fds, true);
+static int try_send(struct vfu_link *link, struct outgoing *o)
+{
+	const struct iovec pieces[2] = { { &o->header, o->size }, o->more };
+
+	o->header.size = o->size + (uint32_t)o->more.iov_len;
+	return vfu_stream_send(&link->stream, pieces, o->more.iov_len ? 2 : 1, o->fds, o->nr_fds, true);
 }
 
 bool vfu_link_may_send(const struct vfu_link *link)
@@ -115,59 +121,58 @@ bool vfu_link_may_send(const struct vfu_link *link)
 
 void vfu_link_send_unmask(struct vfu_link *link)
 {
-	struct vfu_set_irqs set = {
-		.argsz = sizeof(set), .flags = VFU_SET_DATA_NONE | VFU_SET_UNMASK, .index = VFU_IRQ_INTX, .count = 1
+	struct outgoing o = {
+		.header = { .command = VFU_SET_IRQS, .flags = VFU_NO_REPLY },
+		.body.set = { .argsz = sizeof(o.body.set),
+			      .flags = VFU_SET_DATA_NONE | VFU_SET_UNMASK,
+			      .index = VFU_IRQ_INTX,
+			      .count = 1 },
+		.size = sizeof(o.header) + sizeof(o.body.set),
 	};
-	struct vfu_header header = { .command = VFU_SET_IRQS, .flags = VFU_NO_REPLY };
 	int ret;
 
 	if (!link->unmask || !vfu_link_alive(link) || !vfu_link_may_send(link))
 		return;
-	header.id = vfu_pending_id(&link->pending);
-	ret = try_send(link, &header, &(struct iovec){ &set, sizeof(set) }, 1, NULL, 0);
+	o.header.id = vfu_pending_id(&link->pending);
+	ret = try_send(link, &o);
 	if (ret == -EAGAIN)
 		return;
 	link->unmask = false;
 	if (ret)
 		vfu_link_kill_locked(link, "it went away");
 	else
-		vfu_pending_posted(&link->pending, header.id, header.command);
+		vfu_pending_posted(&link->pending, o.header.id, o.header.command);
 }
 
 int vfu_link_send_multi(struct vfu_link *link)
 {
-	struct vfu_header header = { .command = VFU_REGION_WRITE_MULTI, .flags = VFU_NO_REPLY };
-	struct vfu_write_multi multi = { .count = link->nr_multi };
-	struct iovec more[2] = { { &multi, sizeof(multi) }, { link->multi, link->nr_multi * sizeof(link->multi[0]) } };
+	struct outgoing o = {
+		.header = { .command = VFU_REGION_WRITE_MULTI, .flags = VFU_NO_REPLY },
+		.body.multi = { .count = link->nr_multi },
+		.size = sizeof(o.header) + sizeof(o.body.multi),
+		.more = { link->multi, link->nr_multi * sizeof(link->multi[0]) },
+	};
 	int ret;
 
 	if (!link->nr_multi)
 		return 0;
-	header.id = vfu_pending_id(&link->pending);
-	ret = try_send(link, &header, more, 2, NULL, 0);
+	o.header.id = vfu_pending_id(&link->pending);
+	ret = try_send(link, &o);
 	if (!ret) {
-		vfu_pending_posted(&link->pending, header.id, header.command);
+		vfu_pending_posted(&link->pending, o.header.id, o.header.command);
 		link->nr_multi = 0;
 	}
 	return ret;
 }
 
-struct outgoing {
-	struct vfu_header header;
-	struct iovec more[2];
-	unsigned int count;
-	const int *fds;
-	unsigned int nr_fds;
-};
-
 /* Sends, waiting for room until the deadline (0: not at all). Under lock. */
 static int send_message(struct vfu_link *link, struct outgoing *o, uint64_t deadline)
 {
 	for (;;) {
-		int ret = vfu_link_alive(link) ? vfu_link_send_multi(link) : -EIO;
+		int ret = !vfu_link_alive(link) ? -EIO : link->nr_multi ? vfu_link_send_multi(link) : 0;
 
 		if (!ret)
-			ret = try_send(link, &o->header, o->more, o->count, o->fds, o->nr_fds);
+			ret = try_send(link, o);
 		if (!ret)
 			return 0;
 		if (ret != -EAGAIN) {
@@ -210,8 +215,8 @@ static int call_and_wait(struct vfu_link *link, struct vfu_call *call, struct ou
 		if (ret)
 			vfu_pending_take_back(&link->pending, call);
 	}
-	while (!ret && !call->done)
-		ret = vfu_link_wait_step(link, deadline, false);
+	if (!ret)
+		ret = vfu_link_wait_answer(link, call, deadline);
 	if (call->done)
 		return call->result;
 	if (ret == -ETIMEDOUT)
@@ -228,49 +233,40 @@ uint64_t vfu_link_deadline(const struct vfu_link *link)
 	return vfu_link_now() + link->timeout;
 }
 
-static int access_region(struct vfu_link *link, enum vfu_command command, const struct vfu_region_access *access,
-			 void *data)
+int vfu_link_read(struct vfu_link *link, unsigned int region, uint64_t offset, unsigned int size, uint64_t *value)
 {
-	bool read = command == VFU_REGION_READ;
-	struct vfu_call call = { .access = access, .data = data };
-	struct outgoing o = { .header = { .command = (uint16_t)command },
-			      .more = { { (void *)access, sizeof(*access) }, { data, access->count } },
-			      .count = read ? 1 : 2 };
+	struct outgoing o = { .header.command = VFU_REGION_READ,
+			      .body.access = { .offset = offset, .region = region, .count = size },
+			      .size = sizeof(o.header) + sizeof(o.body.access) };
+	uint64_t data = 0;
+	struct vfu_call call = { .access = &o.body.access, .data = &data };
 	int ret;
 
 	pthread_mutex_lock(&link->lock);
 	ret = link->ops->ending(link->opaque) ? -EINTR : call_and_wait(link, &call, &o, vfu_link_deadline(link));
 	pthread_mutex_unlock(&link->lock);
-	return ret;
-}
-
-int vfu_link_read(struct vfu_link *link, unsigned int region, uint64_t offset, unsigned int size, uint64_t *value)
-{
-	const struct vfu_region_access access = { .offset = offset, .region = region, .count = size };
-	uint64_t data = 0;
-	int ret = access_region(link, VFU_REGION_READ, &access, &data);
-
 	*value = ret ? UINT64_MAX : data;
 	return ret;
 }
 
 /* Under lock. 0 or what call_and_wait() returns. */
-static int post(struct vfu_link *link, struct outgoing *o, const struct vfu_region_access *access, uint64_t value)
+static int post(struct vfu_link *link, struct outgoing *o)
 {
-	bool gather = link->caps.write_multiple && link->nr_multi < VFU_WRITE_MULTI_MAX;
-	uint64_t deadline = gather ? 0 : vfu_link_now() + link->timeout;
+	const struct vfu_region_access *access = &o->body.access;
 	int ret;
 
 	o->header.id = vfu_pending_id(&link->pending);
 	o->header.flags = VFU_NO_REPLY;
-	ret = vfu_link_alive(link) ? send_message(link, o, deadline) : -EIO;
+	ret = send_message(link, o, 0);
+	if (ret == -EAGAIN && !(link->caps.write_multiple && link->nr_multi < VFU_WRITE_MULTI_MAX))
+		ret = send_message(link, o, vfu_link_deadline(link));
 	if (ret == -EAGAIN) {
 		struct vfu_write_one *one = &link->multi[link->nr_multi++];
 
 		*one = (struct vfu_write_one){ .offset = access->offset,
 					       .region = access->region,
 					       .count = access->count };
-		memcpy(one->data, &value, sizeof(one->data));
+		memcpy(one->data, o->body.data, sizeof(one->data));
 		if (link->nr_multi == 1)
 			link->ops->look(link->opaque);
 		return 0;
@@ -285,18 +281,18 @@ static int post(struct vfu_link *link, struct outgoing *o, const struct vfu_regi
 int vfu_link_write(struct vfu_link *link, unsigned int region, uint64_t offset, unsigned int size, uint64_t value,
 		   bool may_post)
 {
-	const struct vfu_region_access access = { .offset = offset, .region = region, .count = size };
-	struct vfu_call call = { .access = &access };
-	struct outgoing o = { .header = { .command = VFU_REGION_WRITE },
-			      .more = { { (void *)&access, sizeof(access) }, { &value, size } },
-			      .count = 2 };
+	struct outgoing o = { .header.command = VFU_REGION_WRITE,
+			      .body.access = { .offset = offset, .region = region, .count = size },
+			      .size = (unsigned int)(sizeof(o.header) + sizeof(o.body.access) + size) };
+	struct vfu_call call = { .access = &o.body.access };
 	int ret;
 
+	memcpy(o.body.data, &value, sizeof(o.body.data));
 	pthread_mutex_lock(&link->lock);
 	if (link->ops->ending(link->opaque))
 		ret = -EINTR;
 	else if (may_post && link->can_post)
-		ret = post(link, &o, &access, value);
+		ret = post(link, &o);
 	else
 		ret = call_and_wait(link, &call, &o, vfu_link_deadline(link));
 	pthread_mutex_unlock(&link->lock);
@@ -326,8 +322,8 @@ int vfu_link_command(struct vfu_link *link, enum vfu_command command, const void
 {
 	struct vfu_call call = { 0 };
 	struct outgoing o = { .header = { .command = (uint16_t)command },
-			      .more = { { (void *)payload, size } },
-			      .count = size ? 1 : 0,
+			      .size = sizeof(o.header),
+			      .more = { (void *)payload, size },
 			      .fds = fds,
 			      .nr_fds = nr_fds };
 	int ret = -EIO;

@@ -7,6 +7,12 @@
  * own answer has come. What the server asks on this socket is served by whoever receives. The loop looks at the socket
  * when nobody waits.
  *
+ * Nor does recv() have a timer of its own, which it would set and take back each time. Whoever goes into it leaves word
+ * until when, and the loop has a watchdog (vfu_link_watch()): a timer that looks now and then, never later than the
+ * first deadline that may be up, and ends that recv() by a signal. Since every wait has the same length, one look a
+ * timeout is enough, however many accesses there are, and a deadline is met as exactly as with a timer each. A wait
+ * that would be over before the next look (the rest of a deadline that several commands share) has a ppoll() before it.
+ *
  * Nobody waits longer than the timeout. An answer that comes later is recognised and dropped. A server that fails
  * VFU_TIMEOUTS_MAX times in a row to answer in time, breaks the protocol or goes away is left for good: the link is
  * dead, every call fails at once.
@@ -39,6 +45,10 @@ struct vfu_link_ops {
 	void (*look)(void *opaque);
 	/* Something for the user to know, at most once a kind. */
 	void (*tell)(void *opaque, const char *text);
+	/* vfu_link_watch() is to be called soon, on the loop thread. */
+	void (*watch)(void *opaque);
+	/* Ends the system call that a thread sleeps in. A signal can come too early: it is then called again. */
+	void (*wake)(void *opaque, pthread_t thread);
 };
 
 enum vfu_how {
@@ -72,6 +82,12 @@ struct vfu_link {
 	unsigned int nr_multi;
 	struct vfu_write_one multi[VFU_WRITE_MULTI_MAX]; /* posted writes that the socket had no room for */
 	uint64_t count_timeouts;
+	bool watched;	   /* the watchdog looks at watch_at, or is about to be called */
+	bool used;	   /* somebody has slept since it looked */
+	bool sleeping;	   /* somebody does: in recv(), until sleeps_until */
+	uint64_t watch_at; /* as vfu_link_now(); so are the next */
+	uint64_t sleeps_until;
+	pthread_t sleeper;
 	/*
 	 * The other socket, which is the loop's. While the loop does not run yet (`alone`), or stands still, whoever
 	 * waits serves it. While alone, aside_fd ends the wait.
@@ -116,6 +132,12 @@ int vfu_link_command(struct vfu_link *link, enum vfu_command command, const void
 
 /* Has the server unmask INTx, as soon as it can be told. Does not wait. */
 void vfu_link_unmask(struct vfu_link *link);
+
+/*
+ * The watchdog: wakes whoever has slept for too long. Loop thread only. In how many ns it is to be called again, or 0:
+ * nobody has slept since it was called last, and ops->watch() will say when somebody does.
+ */
+uint64_t vfu_link_watch(struct vfu_link *link);
 
 /* Takes in what has come, without waiting. Returns the poll events on which there is more to do, 0 if it is dead. */
 short vfu_link_poll(struct vfu_link *link);

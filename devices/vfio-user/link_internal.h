@@ -28,4 +28,7 @@ int vfu_link_send_multi(struct vfu_link *link);
  */
 int vfu_link_wait_step(struct vfu_link *link, uint64_t deadline, bool want_out);
 
+/* Waits for the answer to a call that has been sent: 0 if it is done, or as above. */
+int vfu_link_wait_answer(struct vfu_link *link, const struct vfu_call *call, uint64_t deadline);
+
 #endif

@@ -10,6 +10,7 @@
 #include "vmm/trace.h"
 
 #define SLICE_NS  50000000ULL /* how long one may sleep where no signal ends it */
+#define AGAIN_NS  10000000ULL /* how long the watchdog waits for one that it has woken */
 #define POLL_MOST 32	      /* receives of vfu_link_poll(): the loop has other work */
 #define LIES_MAX  2
 
@@ -91,7 +92,7 @@ static void got_reply(struct vfu_link *link, const struct vfu_message *m)
 /* Deals with every whole message that is here. Under lock, and with the receiving end. */
 static void got_data(struct vfu_link *link)
 {
-	while (vfu_link_alive(link)) {
+	while (link->stream.head != link->stream.tail && vfu_link_alive(link)) {
 		struct vfu_message m;
 		const char *why = "";
 		int ret = vfu_stream_next(&link->stream, &m, &why);
@@ -158,23 +159,17 @@ static int receive_aside(struct vfu_link *link, const struct timespec *left, sho
 	return p[0].revents & ~POLLOUT ? vfu_stream_recv(&link->stream, MSG_DONTWAIT) : -EAGAIN;
 }
 
-/* Under lock, which is let go meanwhile: receives for all who wait. */
-static void receive(struct vfu_link *link, uint64_t left, bool want_out)
+/* With a deadline that is this thread's own business. The lock is let go meanwhile, as in the next. */
+static int receive_timed(struct vfu_link *link, uint64_t deadline, bool want_out, bool aside)
 {
+	short events = link->blocked ? POLLOUT : want_out ? POLLIN | POLLOUT : POLLIN;
+	uint64_t now = vfu_link_now(), left = now < deadline ? deadline - now : 0;
 	struct timespec ts = { .tv_sec = (time_t)(left / VFU_SECOND_NS), .tv_nsec = (long)(left % VFU_SECOND_NS) };
-	bool blocked = link->blocked, aside;
-	short events;
 	int n = -EAGAIN;
 
-	link->receiving = true;
-	want_out = want_out || vfu_stream_waiting(&link->stream);
 	pthread_mutex_unlock(&link->lock);
-	events = blocked ? POLLOUT : want_out ? POLLIN | POLLOUT : POLLIN;
-	aside = link->aside && (link->alone || link->ops->stopped(link->opaque));
 	if (aside) {
 		n = receive_aside(link, &ts, events);
-	} else if (!want_out && left + SLICE_NS / 16 >= link->timeout) {
-		n = vfu_stream_recv(&link->stream, 0);
 	} else {
 		struct pollfd p = { .fd = link->stream.fd, .events = events };
 
@@ -182,16 +177,58 @@ static void receive(struct vfu_link *link, uint64_t left, bool want_out)
 			n = vfu_stream_recv(&link->stream, MSG_DONTWAIT);
 	}
 	pthread_mutex_lock(&link->lock);
+	return n;
+}
+
+/* With one that the watchdog sees to. */
+static int receive_watched(struct vfu_link *link, uint64_t deadline)
+{
+	int n;
+
+	link->sleeper = pthread_self();
+	link->sleeps_until = deadline;
+	link->sleeping = link->used = true;
+	pthread_mutex_unlock(&link->lock);
+	n = vfu_stream_recv(&link->stream, 0);
+	pthread_mutex_lock(&link->lock);
+	link->sleeping = false;
+	return n;
+}
+
+/* Whether the watchdog looks before the deadline. One that has nothing to do is given it. */
+static bool will_be_watched(struct vfu_link *link, uint64_t deadline)
+{
+	if (!link->watched) {
+		link->watched = true;
+		link->watch_at = deadline;
+		link->ops->watch(link->opaque);
+	}
+	return link->watch_at <= deadline;
+}
+
+/* Under lock, which is let go meanwhile: receives for all who wait. */
+static void receive(struct vfu_link *link, uint64_t deadline, bool want_out, bool watched)
+{
+	bool aside = link->aside && (link->alone || link->ops->stopped(link->opaque));
+	int n;
+
+	link->receiving = true;
+	want_out = want_out || vfu_stream_waiting(&link->stream);
+	if (watched && !aside && !want_out && will_be_watched(link, deadline))
+		n = receive_watched(link, deadline);
+	else
+		n = receive_timed(link, deadline, want_out, aside);
 	link->receiving = false;
 	if (vfu_link_alive(link)) {
-		int ret = vfu_stream_flush(&link->stream);
+		int ret = vfu_stream_waiting(&link->stream) ? vfu_stream_flush(&link->stream) : 0;
 
 		if (ret && ret != -EAGAIN)
 			vfu_link_kill_locked(link, "it went away");
 		else
 			received(link, n);
 	}
-	vfu_link_send_unmask(link);
+	if (link->unmask)
+		vfu_link_send_unmask(link);
 	if (link->waiters)
 		pthread_cond_broadcast(&link->changed);
 	/* What is left to be sent, here or aside, must not wait for the next who waits. */
@@ -199,6 +236,17 @@ static void receive(struct vfu_link *link, uint64_t left, bool want_out)
 		link->loop_wants = false;
 		link->ops->look(link->opaque);
 	}
+}
+
+/* Somebody else receives. */
+static void follow(struct vfu_link *link, uint64_t now, uint64_t deadline)
+{
+	uint64_t until = deadline - now < SLICE_NS ? deadline : now + SLICE_NS;
+	struct timespec ts = { .tv_sec = (time_t)(until / VFU_SECOND_NS), .tv_nsec = (long)(until % VFU_SECOND_NS) };
+
+	link->waiters++;
+	pthread_cond_timedwait(&link->changed, &link->lock, &ts);
+	link->waiters--;
 }
 
 int vfu_link_wait_step(struct vfu_link *link, uint64_t deadline, bool want_out)
@@ -211,18 +259,46 @@ int vfu_link_wait_step(struct vfu_link *link, uint64_t deadline, bool want_out)
 		return -EINTR;
 	if (now >= deadline)
 		return -ETIMEDOUT;
-	if (!link->receiving) {
-		receive(link, deadline - now, want_out);
-	} else {
-		uint64_t until = deadline - now < SLICE_NS ? deadline : now + SLICE_NS;
-		struct timespec ts = { .tv_sec = (time_t)(until / VFU_SECOND_NS),
-				       .tv_nsec = (long)(until % VFU_SECOND_NS) };
-
-		link->waiters++;
-		pthread_cond_timedwait(&link->changed, &link->lock, &ts);
-		link->waiters--;
-	}
+	if (link->receiving)
+		follow(link, now, deadline);
+	else
+		receive(link, deadline, want_out, false);
 	return 0;
+}
+
+int vfu_link_wait_answer(struct vfu_link *link, const struct vfu_call *call, uint64_t deadline)
+{
+	int ret = 0;
+
+	/*
+	 * The first time without a look at the clock, which was read for the deadline. Only who accesses a region
+	 * leaves that to the watchdog: the others may hold a lock that the loop wants, and the watchdog is the loop's.
+	 */
+	if (call->access && !call->done && !link->receiving && !link->interrupted)
+		receive(link, deadline, false, true);
+	while (!ret && !call->done)
+		ret = vfu_link_wait_step(link, deadline, false);
+	return call->done ? 0 : ret;
+}
+
+uint64_t vfu_link_watch(struct vfu_link *link)
+{
+	uint64_t now = vfu_link_now(), left;
+
+	pthread_mutex_lock(&link->lock);
+	link->watched = vfu_link_alive(link) && link->used;
+	link->used = link->sleeping;
+	/* Whoever goes to sleep from now on has more time than that. */
+	link->watch_at = now + link->timeout;
+	if (link->watched && link->sleeping && link->sleeps_until > now) {
+		link->watch_at = link->sleeps_until;
+	} else if (link->watched && link->sleeping) {
+		link->ops->wake(link->opaque, link->sleeper);
+		link->watch_at = now + AGAIN_NS;
+	}
+	left = link->watched ? link->watch_at - now : 0;
+	pthread_mutex_unlock(&link->lock);
+	return left;
 }
 
 short vfu_link_poll(struct vfu_link *link)

@@ -8,7 +8,7 @@ static bool id_taken(const struct vfu_pending *p, uint16_t id)
 	for (const struct vfu_call *c = p->calls; c; c = c->next)
 		if (c->id == id)
 			return true;
-	for (unsigned int i = 0; i < VFU_LATE_MAX; i++)
+	for (unsigned int i = 0; p->nr_late && i < VFU_LATE_MAX; i++)
 		if (p->late[i].id == id)
 			return true;
 	return false;
@@ -52,6 +52,7 @@ bool vfu_pending_give_up(struct vfu_pending *p, struct vfu_call *call)
 	for (unsigned int i = 0; i < VFU_LATE_MAX; i++) {
 		if (!p->late[i].id) {
 			p->late[i] = (struct vfu_trail){ call->id, call->command, false };
+			p->nr_late++;
 			return true;
 		}
 	}
@@ -105,6 +106,7 @@ enum vfu_answers vfu_pending_reply(struct vfu_pending *p, const struct vfu_heade
 	for (unsigned int i = 0; i < VFU_LATE_MAX; i++) {
 		if (same(&p->late[i], reply)) {
 			p->late[i].id = 0;
+			p->nr_late--;
 			return VFU_ANSWERS_LATE;
 		}
 	}

@@ -35,6 +35,7 @@ struct vfu_pending {
 	struct vfu_call *calls;
 	struct vfu_call async[VFU_ASYNC_MAX]; /* those that nobody waits for */
 	struct vfu_trail late[VFU_LATE_MAX];  /* given up */
+	unsigned int nr_late;
 	struct vfu_trail recent[VFU_RECENT_MAX];
 	unsigned int next_recent;
 };

@@ -193,31 +193,11 @@ static void trace_send(const struct vfu_stream *s, const struct iovec *pieces)
 	      (unsigned int)h.command, h.size, h.flags, h.error);
 }
 
-/* The messages of the fast path are short: in one piece they cost the kernel less. */
-static ssize_t send_plain(int fd, const struct msghdr *msg)
-{
-	uint8_t flat[64];
-	size_t size = 0;
-
-	for (size_t i = 0; i < msg->msg_iovlen; i++) {
-		if (msg->msg_iov[i].iov_len > sizeof(flat) - size)
-			return sendmsg(fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-		memcpy(flat + size, msg->msg_iov[i].iov_base, msg->msg_iov[i].iov_len);
-		size += msg->msg_iov[i].iov_len;
-	}
-	return send(fd, flat, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-int vfu_stream_send(struct vfu_stream *s, const struct iovec *pieces, unsigned int count, const int *fds,
-		    unsigned int nr_fds, bool whole)
+static ssize_t send_pieces(int to, const struct iovec *pieces, unsigned int count, const int *fds, unsigned int nr_fds)
 {
 	char control[CMSG_SPACE(VFU_FDS_MAX * sizeof(int))] __attribute__((aligned(8))) = { 0 };
 	struct msghdr msg = { .msg_iov = (struct iovec *)pieces, .msg_iovlen = count };
-	ssize_t n;
-	int ret = vfu_stream_flush(s);
 
-	if (ret)
-		return ret;
 	if (nr_fds) {
 		struct cmsghdr *c = (struct cmsghdr *)control;
 
@@ -228,13 +208,28 @@ int vfu_stream_send(struct vfu_stream *s, const struct iovec *pieces, unsigned i
 		c->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, nr_fds * sizeof(int));
 	}
+	return sendmsg(to, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+int vfu_stream_send(struct vfu_stream *s, const struct iovec *pieces, unsigned int count, const int *fds,
+		    unsigned int nr_fds, bool whole)
+{
+	int ret = vfu_stream_waiting(s) ? vfu_stream_flush(s) : 0;
+	ssize_t n;
+
+	if (ret)
+		return ret;
 	do
-		n = nr_fds ? sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) : send_plain(s->fd, &msg);
+		n = count == 1 && !nr_fds
+			    ? send(s->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+			    : send_pieces(s->fd, pieces, count, fds, nr_fds);
 	while (n < 0 && errno == EINTR);
 	/* The descriptors go with the first byte, so a message that has them must not wait as a whole. */
 	if (n < 0 && (errno != EAGAIN || whole || nr_fds))
 		return -errno;
 	trace_send(s, pieces);
+	if (count == 1 && n == (ssize_t)pieces[0].iov_len)
+		return 0;
 	return keep(s, pieces, count, n < 0 ? 0 : (size_t)n);
 }
 

@@ -43,7 +43,15 @@ static void on_look(void *opaque)
 	(void)opaque;
 }
 
-static const struct vfu_link_ops ops = { on_ending, on_ending, on_text, on_look, on_text };
+/* Nobody is ever late: the input ends with the end of the stream. */
+static void on_wake(void *opaque, pthread_t thread)
+{
+	(void)opaque;
+	(void)thread;
+	assert(false);
+}
+
+static const struct vfu_link_ops ops = { on_ending, on_ending, on_text, on_look, on_text, on_look, on_wake };
 
 static void send_with_fd(int to, const uint8_t *data, size_t size, bool with_fd)
 {

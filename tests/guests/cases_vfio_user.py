@@ -94,6 +94,15 @@ def _(m):
     m.run("vfio_user", *MEMORY, *device(m, "two"), *device(m, "one"), "--cmdline", "test=all").expect(0, out="passed")
 
 
+@case("vfio-user: several vCPUs wait in vain for each of two devices")
+def _(m):
+    server(m, name="one")
+    server(m, name="two")
+    r = m.run("vfio_user", *MEMORY, "--cpus", "5", *device(m, "one", ",timeout=1000"), *device(m, "two", ",timeout=1500"),
+              "--cmdline", "test=timeouts", timeout=60)
+    r.expect(0, out="passed\n$", err="one: no reply in time").expect(0, err="two: no reply in time")
+
+
 @case("vfio-user: trace")
 def _(m):
     server(m)

@@ -127,6 +127,7 @@ static void test_msrs(void)
 		{ HV_TIME_REF_COUNT, HV_TIME_REF_COUNT, f.eax & EAX_REF_COUNT, false },
 		{ HV_REFERENCE_TSC, HV_REFERENCE_TSC, f.eax & EAX_REF_TSC, true },
 		{ HV_TSC_FREQUENCY, HV_APIC_FREQUENCY, f.edx & EDX_FREQUENCY, false },
+		{ HV_TPR, HV_TPR, f.eax & EAX_APIC, true },
 		{ HV_SCONTROL, HV_SCONTROL, f.eax & EAX_SYNIC, true },
 		{ HV_SVERSION, HV_SVERSION, f.eax & EAX_SYNIC, false },
 		{ HV_SIEFP, HV_EOM, f.eax & EAX_SYNIC, true },
@@ -164,6 +165,120 @@ static void test_msrs(void)
 	hv_try_wrmsr(HV_HYPERCALL, (uint64_t)text_page | 1);
 	CHECK_EQ(rdmsr(HV_HYPERCALL) & 1, 0);
 	CHECK_EQ(text_page[0], 0);
+}
+
+/* The local APIC's registers as MSRs, and the VP assist page (TLFS 10.2.3, 10.3.5). */
+
+#define IPI_VECTOR   0x61
+#define ICR_TO(id)   ((uint64_t)(id) << 56)
+#define NO_EOI	     1u /* of the page's first word: the EOI that is due may be left out */
+#define LAZY_ROUNDS  100
+#define ASSIST_WORDS (4096 / 4)
+
+static volatile uint32_t assist_page[ASSIST_WORDS] __attribute__((aligned(4096)));
+static volatile uint32_t ipis, in_service, saved;
+
+static void on_ipi(struct rt_frame *frame)
+{
+	(void)frame;
+	ipis++;
+	in_service += lapic_in_service(IPI_VECTOR);
+}
+
+/* As TLFS 10.3.5.1 says: whoever finds the bit set clears it, and that is the end of the interrupt. */
+static void on_lazy_ipi(struct rt_frame *frame)
+{
+	(void)frame;
+	ipis++;
+	if (__atomic_fetch_and(&assist_page[0], ~NO_EOI, __ATOMIC_SEQ_CST) & NO_EOI)
+		saved++;
+	else
+		wrmsr(HV_EOI, 0);
+}
+
+static void send_ipi(uint32_t id)
+{
+	wrmsr(HV_ICR, ICR_TO(id) | ICR_FIXED | ICR_ASSERT | IPI_VECTOR);
+}
+
+/* One is in service until it is ended; the next one waits as long. */
+static void check_eoi(void)
+{
+	rt_handlers[IPI_VECTOR] = on_ipi;
+	send_ipi(lapic_id());
+	hv_await_word(&ipis, 1);
+	send_ipi(lapic_id());
+	CHECK(lapic_pending(IPI_VECTOR));
+	rt_delay(1000);
+	CHECK_EQ(ipis, 1);
+	wrmsr(HV_EOI, 0);
+	hv_await_word(&ipis, 2);
+	CHECK_EQ(in_service, 2);
+	wrmsr(HV_EOI, 0);
+	CHECK(!lapic_in_service(IPI_VECTOR));
+}
+
+static void check_tpr(void)
+{
+	wrmsr(HV_TPR, IPI_VECTOR & 0xf0);
+	CHECK_EQ(rdmsr(HV_TPR), IPI_VECTOR & 0xf0);
+	CHECK_EQ(lapic_read(LAPIC_TPR), IPI_VECTOR & 0xf0);
+	send_ipi(lapic_id());
+	rt_delay(1000);
+	CHECK_EQ(ipis, 2);
+	wrmsr(HV_TPR, 0);
+	hv_await_word(&ipis, 3);
+	wrmsr(HV_EOI, 0);
+}
+
+static void check_vp_assist(void)
+{
+	assist_page[0] = ~0u;
+	wrmsr(HV_VP_ASSIST, (uint64_t)assist_page | 1);
+	CHECK_EQ(assist_page[0], 0);
+	rt_handlers[IPI_VECTOR] = on_lazy_ipi;
+	ipis = 0;
+	for (uint32_t i = 1; i <= LAZY_ROUNDS; i++) {
+		send_ipi(lapic_id());
+		hv_await_word(&ipis, i);
+	}
+	wrmsr(HV_VP_ASSIST, 0);
+	CHECK(!lapic_in_service(IPI_VECTOR));
+	rt_print("%u EOIs saved of %u\n", saved, (unsigned int)LAZY_ROUNDS);
+}
+
+static void other_with_apic(unsigned int n)
+{
+	(void)n;
+	lapic_enable(false);
+	arrived = 1;
+	for (;;)
+		halt_until_irq();
+}
+
+static void test_apic(void)
+{
+	uint64_t value;
+
+	hv_init();
+	lapic_enable(false);
+	if (!(cpuid(0x40000003, 0).eax & EAX_APIC)) {
+		for (uint32_t msr = HV_EOI; msr <= HV_TPR; msr++)
+			CHECK(!hv_try_rdmsr(msr, &value) && !hv_try_wrmsr(msr, 0));
+		rt_print("no APIC registers\n");
+		return;
+	}
+	irq_on();
+	check_eoi();
+	check_tpr();
+	check_vp_assist();
+	irq_off();
+	ipis = 0;
+	ap_start(1, other_with_apic);
+	hv_await_word(&arrived, 1);
+	send_ipi(1);
+	hv_await_word(&ipis, 1);
+	hv_exit();
 }
 
 /* VPs. */
@@ -478,13 +593,9 @@ void guest_main(void)
 		const char *name;
 		void (*run)(void);
 	} tests[] = {
-		{ "cpuid", test_cpuid },
-		{ "msrs", test_msrs },
-		{ "vps", test_vps },
-		{ "time", test_time },
-		{ "hypercalls", test_hypercalls },
-		{ "code32", test_code32 },
-		{ "reset", test_reset },
+		{ "cpuid", test_cpuid },   { "msrs", test_msrs },   { "apic", test_apic },
+		{ "vps", test_vps },	   { "time", test_time },   { "hypercalls", test_hypercalls },
+		{ "code32", test_code32 }, { "reset", test_reset },
 	};
 
 	hv_catch_gp();

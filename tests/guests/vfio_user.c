@@ -589,6 +589,53 @@ static void mute(void)
 	CHECK_EQ(ecam_read(devfn, 0x148, 4), 0xcafe);
 }
 
+/* Two devices, for each of which two vCPUs wait in vain, while this one does not wait for anything. */
+static uint64_t registers_of[2], bells_of[2];
+static volatile uint32_t waited;
+
+static void wait_in_vain(unsigned int n)
+{
+	CHECK_EQ(read32(registers_of[n % 2] + VFUT_ID), UINT32_MAX);
+	__atomic_fetch_add(&waited, 1, __ATOMIC_SEQ_CST);
+	for (;;)
+		__asm__ volatile("pause");
+}
+
+static void find_two(void)
+{
+	registers_of[0] = regs;
+	bells_of[0] = bells;
+	for (unsigned int other = devfn + 8; other < 256; other += 8) {
+		if (pci_read(other, 0, 4) != (VFUT_DEVICE << 16 | VFUT_VENDOR))
+			continue;
+		registers_of[1] = pci_bar(other, 0);
+		bells_of[1] = pci_bar(other, 4);
+		return;
+	}
+	CHECK(!"a second device");
+}
+
+static void timeouts(void)
+{
+	pic_off();
+	lapic_enable(false);
+	find_two();
+	for (unsigned int i = 0; i < 2; i++) {
+		write32(registers_of[i] + VFUT_SCRATCH, 17 + i);
+		write32(registers_of[i] + VFUT_STALL, 1);
+	}
+	for (unsigned int i = 1; i <= 4; i++)
+		ap_start(i, wait_in_vain);
+	while (waited < 4)
+		CHECK(pci_read(0, 0, 4) != UINT32_MAX);
+	/* The late replies are nobody's. */
+	for (unsigned int i = 0; i < 2; i++) {
+		write32(bells_of[i], 1);
+		CHECK_EQ(read32(registers_of[i] + VFUT_SCRATCH), 17 + i);
+		CHECK_EQ(read32(registers_of[i] + VFUT_ID), VFUT_MAGIC);
+	}
+}
+
 /* Never ends by itself. */
 static void hang(void)
 {
@@ -642,6 +689,7 @@ static const struct rt_test tests[] = {
 	{ "reset-without", reset_without },
 	{ "dma-loop", dma_loop },
 	{ "mute", mute },
+	{ "timeouts", timeouts },
 	{ "hang", hang },
 	{ "idle", idle },
 	{ "registers", registers },

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -183,6 +184,12 @@ struct fixture {
 	pthread_t thread;
 	void (*script)(struct fixture *f);
 	uint64_t timeout; /* ns; 0: LONG_NS */
+	/* The watchdog, if there is one; and how often its signals come too early. */
+	pthread_t dog;
+	pthread_mutex_t dog_lock; /* watches, dog_ends */
+	pthread_cond_t dog_changed;
+	bool has_dog, dog_ends;
+	unsigned int watches, wakes, lost_wakes;
 };
 
 /* A peer that does not read: what has to wait waits, and nothing is lost. */
@@ -361,7 +368,76 @@ static void on_tell(void *opaque, const char *text)
 	((struct fixture *)opaque)->told++;
 }
 
-static const struct vfu_link_ops ops = { on_ending, on_stopped, on_died, on_look, on_tell };
+/* The loop, as far as the watchdog needs one. */
+static void on_watch(void *opaque)
+{
+	struct fixture *f = opaque;
+
+	pthread_mutex_lock(&f->dog_lock);
+	f->watches++;
+	pthread_cond_signal(&f->dog_changed);
+	pthread_mutex_unlock(&f->dog_lock);
+}
+
+static void on_wake(void *opaque, pthread_t thread)
+{
+	struct fixture *f = opaque;
+
+	f->wakes++;
+	if (f->wakes > f->lost_wakes)
+		pthread_kill(thread, SIGUSR1);
+}
+
+static const struct vfu_link_ops ops = { on_ending, on_stopped, on_died, on_look, on_tell, on_watch, on_wake };
+
+static void *watchdog(void *arg)
+{
+	struct fixture *f = arg;
+	unsigned int seen = 0;
+
+	pthread_mutex_lock(&f->dog_lock);
+	while (!f->dog_ends) {
+		uint64_t ns;
+		struct timespec until;
+
+		if (f->watches == seen) {
+			pthread_cond_wait(&f->dog_changed, &f->dog_lock);
+			continue;
+		}
+		pthread_mutex_unlock(&f->dog_lock);
+		ns = vfu_link_watch(&f->link);
+		pthread_mutex_lock(&f->dog_lock);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += (time_t)((ns + (uint64_t)until.tv_nsec) / 1000000000);
+		until.tv_nsec = (long)((ns + (uint64_t)until.tv_nsec) % 1000000000);
+		while (ns && !f->dog_ends && pthread_cond_timedwait(&f->dog_changed, &f->dog_lock, &until) == 0)
+			;
+		/* Then the link says when it is to go on. */
+		seen += !ns;
+	}
+	pthread_mutex_unlock(&f->dog_lock);
+	return NULL;
+}
+
+static void start_watchdog(struct fixture *f)
+{
+	assert_int_equal(pthread_create(&f->dog, NULL, watchdog, f), 0);
+	f->has_dog = true;
+}
+
+static void end_watchdog(struct fixture *f)
+{
+	pthread_mutex_lock(&f->dog_lock);
+	f->dog_ends = true;
+	pthread_cond_signal(&f->dog_changed);
+	pthread_mutex_unlock(&f->dog_lock);
+	pthread_join(f->dog, NULL);
+}
+
+static void interrupted(int sig)
+{
+	(void)sig;
+}
 
 static int set_up(void **state)
 {
@@ -369,6 +445,9 @@ static int set_up(void **state)
 
 	f->memory = (struct memory){ .host = f->ram, .size = RAM_SIZE, .low_size = RAM_SIZE, .fd = -1 };
 	f->peer = -1;
+	pthread_mutex_init(&f->dog_lock, NULL);
+	pthread_cond_init(&f->dog_changed, NULL);
+	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = interrupted }, NULL);
 	*state = f;
 	return 0;
 }
@@ -406,6 +485,8 @@ static void start_link(struct fixture *f, void (*script)(struct fixture *f), con
 static void end_link(struct fixture *f)
 {
 	vfu_link_kill(&f->link, "end");
+	if (f->has_dog)
+		end_watchdog(f);
 	if (f->script)
 		pthread_join(f->thread, NULL);
 	assert_true(vfu_link_close(&f->link));
@@ -528,6 +609,8 @@ static void mute(void **state)
 
 	f->timeout = SHORT_NS;
 	start_link(f, NULL, NULL);
+	start_watchdog(f);
+	f->lost_wakes = 1;
 	for (unsigned int i = 1; i <= VFU_TIMEOUTS_MAX; i++) {
 		assert_true(vfu_link_alive(&f->link));
 		begin = now_ns();
@@ -537,6 +620,173 @@ static void mute(void **state)
 	}
 	assert_false(vfu_link_alive(&f->link));
 	assert_int_equal(vfu_link_read(&f->link, 0, 0, 4, &value), -EIO);
+	/* The first signal came too early, and there was another one. */
+	assert_true(f->wakes > VFU_TIMEOUTS_MAX);
+	end_link(f);
+}
+
+struct late_reader {
+	struct fixture *f;
+	uint64_t begin, end;
+	int result;
+};
+
+static void *read_once(void *arg)
+{
+	struct late_reader *r = arg;
+	uint64_t value;
+
+	r->begin = now_ns();
+	r->result = vfu_link_read(&r->f->link, 0, 0, 4, &value);
+	r->end = now_ns();
+	assert_true(value == UINT64_MAX);
+	return NULL;
+}
+
+/* Several wait for each of two mute servers, and one server is slower than the other. */
+static void several_mute(void **state)
+{
+	struct fixture *f[2] = { *state, NULL };
+	struct late_reader readers[6];
+	pthread_t threads[6];
+
+	assert_int_equal(set_up((void **)&f[1]), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		f[i]->timeout = SHORT_NS * (1 + i);
+		start_link(f[i], NULL, NULL);
+		start_watchdog(f[i]);
+	}
+	for (unsigned int i = 0; i < 6; i++) {
+		readers[i].f = f[i % 2];
+		assert_int_equal(pthread_create(&threads[i], NULL, read_once, &readers[i]), 0);
+	}
+	for (unsigned int i = 0; i < 6; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(readers[i].result, -ETIMEDOUT);
+		assert_true(readers[i].end - readers[i].begin >= readers[i].f->timeout);
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(f[i]->link.timeouts, 3);
+		assert_true(vfu_link_alive(&f[i]->link));
+		end_link(f[i]);
+	}
+	tear_down((void **)&f[1]);
+}
+
+/* The watchdog runs only while there are accesses, however many. One that it would be too late for does not need it. */
+static void watched(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t value;
+
+	start_link(f, honest, NULL);
+	assert_true(vfu_link_watch(&f->link) == 0);
+	for (unsigned int round = 1; round < 4; round++) {
+		for (uint64_t i = 0; i < 1000; i++) {
+			assert_int_equal(vfu_link_read(&f->link, 0, i, 8, &value), 0);
+			assert_int_equal(value, i);
+		}
+		assert_int_equal(f->watches, round);
+		assert_true(vfu_link_watch(&f->link) > 0);
+		assert_int_equal(vfu_link_read(&f->link, 0, 0, 8, &value), 0);
+		assert_true(vfu_link_watch(&f->link) > 0);
+		assert_true(vfu_link_watch(&f->link) == 0);
+		assert_int_equal(f->watches, round);
+	}
+	/* It ends with the server, though that was just used. */
+	assert_int_equal(vfu_link_read(&f->link, 0, 0, 8, &value), 0);
+	vfu_link_kill(&f->link, "gone");
+	assert_true(vfu_link_watch(&f->link) == 0);
+	end_link(f);
+}
+
+/* A wait that is over before the watchdog looks ends by itself. */
+static void not_watched(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t value;
+
+	f->timeout = SHORT_NS;
+	start_link(f, NULL, NULL);
+	f->link.watched = true;
+	f->link.watch_at = UINT64_MAX;
+	assert_int_equal(vfu_link_read(&f->link, 0, 0, 4, &value), -ETIMEDOUT);
+	assert_int_equal(vfu_link_command(&f->link, VFU_DEVICE_RESET, NULL, 0, NULL, 0, VFU_WAIT, now_ns() + SHORT_NS),
+			 -ETIMEDOUT);
+	assert_int_equal(f->watches, 0);
+	assert_int_equal(f->wakes, 0);
+	end_link(f);
+}
+
+/* Byte by byte. */
+static void slowly(struct fixture *f)
+{
+	struct command c;
+
+	while (next_command(f->peer, &c)) {
+		struct {
+			struct vfu_header h;
+			struct vfu_region_access access;
+			uint64_t value;
+		} reply = { c.h, c.access, c.access.offset };
+
+		reply.h.flags = VFU_TYPE_REPLY;
+		reply.h.size = sizeof(reply);
+		for (size_t i = 0; i < sizeof(reply); i++)
+			if (send(f->peer, (uint8_t *)&reply + i, 1, MSG_NOSIGNAL) != 1)
+				return;
+	}
+}
+
+static void bytes(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t value;
+
+	start_link(f, slowly, NULL);
+	start_watchdog(f);
+	for (uint64_t i = 0; i < 200; i++) {
+		assert_int_equal(vfu_link_read(&f->link, 0, i, 8, &value), 0);
+		assert_int_equal(value, i);
+	}
+	end_link(f);
+}
+
+#define JUST_NS 2000000ULL
+
+/* Answers about when the client gives up, sooner or later. */
+static void just_in_time(struct fixture *f)
+{
+	struct command c;
+	unsigned int n = 0;
+
+	while (next_command(f->peer, &c)) {
+		uint64_t until = now_ns() + JUST_NS - 150000 + n++ % 16 * 20000;
+
+		while (now_ns() < until)
+			;
+		reply_to(f->peer, &c, c.access.offset);
+	}
+}
+
+/* A deadline is up in the moment in which the reply comes: that is the answer, or there is none. */
+static void deadlines(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t value;
+
+	f->timeout = JUST_NS;
+	start_link(f, just_in_time, NULL);
+	start_watchdog(f);
+	for (uint64_t i = 0; i < 200 && vfu_link_alive(&f->link); i++) {
+		int ret = vfu_link_read(&f->link, 0, i, 8, &value);
+
+		assert_true(ret == 0 || ret == -ETIMEDOUT);
+		assert_true(value == (ret ? UINT64_MAX : i));
+	}
+	/* If it was that much too late, four times. */
+	if (!vfu_link_alive(&f->link))
+		assert_string_equal(f->died, "it does not reply any more");
 	end_link(f);
 }
 
@@ -580,6 +830,7 @@ static void strays(void **state)
 
 	f->timeout = SHORT_NS;
 	start_link(f, NULL, NULL);
+	start_watchdog(f);
 	assert_int_equal(vfu_link_read(&f->link, 0, 5, 4, &value), -ETIMEDOUT);
 	assert_true(next_command(f->peer, &first));
 	reply_to(f->peer, &first, 1);
@@ -829,6 +1080,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(many_threads, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(served_meanwhile, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mute, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(several_mute, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(watched, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(not_watched, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(bytes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(deadlines, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(ending, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(strays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(multi, set_up, tear_down),

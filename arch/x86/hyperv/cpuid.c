@@ -1,15 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* The CPUID leaves by which a guest finds Hyper-V (TLFS 2.4). */
+#include <errno.h>
 #include <linux/kvm.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 
 #include "arch/x86/hyperv/internal.h"
+#include "vmm/vm.h"
 
 #define LEAVES_FIRST 0x40000000u
 #define LEAVES_LAST  0x4000ffffu
+#define KVM_LEAVES   32 /* more than any KVM has */
 
 /* Windows Server 2016, whose interface this is about: 10.0, build 14393. Linux prints it. */
 #define VERSION_BUILD 14393
 #define VERSION_MAJOR 10
+
+struct kvm_cpuid2 *hv_kvm_leaves(const struct vm *vm)
+{
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + KVM_LEAVES * sizeof(cpuid->entries[0]));
+	int error;
+
+	if (!cpuid)
+		return NULL;
+	cpuid->nent = KVM_LEAVES;
+	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_HV_CPUID, cpuid) == 0)
+		return cpuid;
+	error = errno;
+	free(cpuid);
+	errno = error;
+	return NULL;
+}
 
 static void add(struct kvm_cpuid2 *cpuid, unsigned int max, const struct kvm_cpuid_entry2 *entry)
 {

@@ -36,7 +36,8 @@ struct hv_features {
  * of others only irq_send() and vcpu_kick() are called, which are a system call each, and hv_clock_read().
  *
  * message_page and event_page are host addresses while SIMP and SIEFP are enabled, else NULL; the registers are as the
- * guest wrote them. The kvm backend keeps them up to date from KVM_EXIT_HYPERV, and leaves vp_assist alone.
+ * guest wrote them. The kvm backend keeps them up to date from KVM_EXIT_HYPERV. vp_assist is of no use where that
+ * page is KVM's.
  */
 struct hv_vp {
 	struct hv_partition *partition;
@@ -91,6 +92,12 @@ struct hv_backend {
 
 extern const struct hv_backend hv_backend_user, hv_backend_kvm;
 
+/*
+ * The leaves of what KVM itself has of Hyper-V (Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_HV_CPUID; it needs
+ * KVM_CAP_SYS_HYPERV_CPUID). The caller frees them; NULL with errno set.
+ */
+struct kvm_cpuid2 *hv_kvm_leaves(const struct vm *vm);
+
 struct hv_partition {
 	struct vm *vm;
 	const struct hv_backend *backend;
@@ -105,6 +112,7 @@ struct hv_partition {
 	uint64_t guest_os_id, hypercall, reference_tsc;
 	uint64_t crash[HV_CRASH_PARAMETERS];
 	bool told_auto_eoi;
+	bool kvm_has_apic; /* user backend: the APIC's registers and the VP assist page are KVM's; set by init() */
 
 	pthread_rwlock_t ports_lock; /* read while a port is being used */
 	struct hv_port *ports;	     /* sorted by connection id */

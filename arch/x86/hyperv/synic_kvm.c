@@ -32,8 +32,6 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define LEAVES_MAX 32
-
 #define OFFERED_MSRS                                                                                                   \
 	(HV_ACCESS_VP_RUNTIME | HV_ACCESS_TIME_REF_COUNT | HV_ACCESS_SYNIC | HV_ACCESS_STIMER | HV_ACCESS_APIC |       \
 	 HV_ACCESS_HYPERCALL | HV_ACCESS_VP_INDEX | HV_ACCESS_RESET | HV_ACCESS_REFERENCE_TSC | HV_ACCESS_FREQUENCIES)
@@ -74,16 +72,12 @@ static int fail(const char *what)
 /* What KVM can do and a guest may know of. */
 static int read_features(struct hv_partition *partition)
 {
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + LEAVES_MAX * sizeof(cpuid->entries[0]));
+	struct kvm_cpuid2 *cpuid = hv_kvm_leaves(partition->vm);
 	struct hv_features *f = &partition->features;
-	int ret = 0;
 
 	if (!cpuid)
-		return -ENOMEM;
-	cpuid->nent = LEAVES_MAX;
-	if (ioctl(partition->vm->kvm_fd, KVM_GET_SUPPORTED_HV_CPUID, cpuid) < 0)
-		ret = fail("KVM_GET_SUPPORTED_HV_CPUID");
-	for (uint32_t i = 0; !ret && i < cpuid->nent; i++) {
+		return fail("KVM_GET_SUPPORTED_HV_CPUID");
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
 		if (e->function == HV_CPUID_FEATURES) {
@@ -100,7 +94,7 @@ static int read_features(struct hv_partition *partition)
 		f->features &= ~HV_FEATURE_DIRECT_STIMER;
 	}
 	free(cpuid);
-	return ret;
+	return 0;
 }
 
 /* A bit for each MSR of a range, set if KVM keeps it. */

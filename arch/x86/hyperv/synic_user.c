@@ -3,16 +3,20 @@
  * The backend that needs no Hyper-V in KVM.
  *
  * Theory of operation: a filter makes every access to the MSRs 0x40000000 to 0x400001ff an exit, so KVM's own
- * emulation, if it has one, never hears of them. The hypercall page holds code that writes to two ports (page.c): one
- * is an exit, the other is compared by KVM with the ioeventfds of the event connections. Message and event pages are
- * guest memory that we write; a SINT is an MSI to the local APIC of its VP, sent by whichever thread has the message.
- * So nothing here waits for a vCPU, and one that sleeps is woken by the MSI.
+ * emulation, if it has one, never hears of them. But where it has one, the four that are about its own local APIC (EOI,
+ * ICR, TPR, and the VP assist page, which saves EOIs) are let through, since nobody else can do them; they depend on
+ * none of the others. Without one they are not offered, and the VP assist page is only remembered. The hypercall page
+ * holds code that writes to two ports (page.c): one is an exit, the other is compared by KVM with the ioeventfds of the
+ * event connections. Message and event pages are guest memory that we write; a SINT is an MSI to the local APIC of its
+ * VP, sent by whichever thread has the message. So nothing here waits for a vCPU, and one that sleeps is woken by the
+ * MSI.
  *
  * The pages are the guest's own RAM, not overlays (TLFS 5.2.1): what was there before is lost, and stays lost when the
  * guest disables the register.
  */
 #include <errno.h>
 #include <linux/kvm.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -46,19 +50,36 @@ static const char *missing(const struct vm *vm)
 	return NULL;
 }
 
-/* Documentation/virt/kvm/api.rst, KVM_X86_SET_MSR_FILTER: a clear bit denies, and a denied access is an exit. */
-static int filter_msrs(struct vm *vm)
+/* Whether KVM has Hyper-V's registers of the local APIC, which is its own. */
+static bool kvm_has_apic(const struct vm *vm)
 {
-	uint8_t none[FILTER_BITMAP] = { 0 };
+	struct kvm_cpuid2 *leaves = NULL;
+	bool has = false;
+
+	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_SYS_HYPERV_CPUID) > 0)
+		leaves = hv_kvm_leaves(vm);
+	for (uint32_t i = 0; leaves && i < leaves->nent; i++)
+		if (leaves->entries[i].function == HV_CPUID_FEATURES)
+			has = leaves->entries[i].eax & HV_ACCESS_APIC;
+	free(leaves);
+	return has;
+}
+
+/* Documentation/virt/kvm/api.rst, KVM_X86_SET_MSR_FILTER: a clear bit denies, and a denied access is an exit. */
+static int filter_msrs(struct vm *vm, bool apic)
+{
+	uint8_t allowed[FILTER_BITMAP] = { 0 };
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges[0] = { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
 			       .nmsrs = HV_MSR_COUNT,
 			       .base = HV_MSR_FIRST,
-			       .bitmap = none },
+			       .bitmap = allowed },
 	};
 	int ret = msr_enable_exits(vm);
 
+	for (uint32_t i = HV_MSR_EOI - HV_MSR_FIRST; apic && i <= HV_MSR_VP_ASSIST_PAGE - HV_MSR_FIRST; i++)
+		allowed[i / 8] |= (uint8_t)(1u << i % 8);
 	if (!ret && ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
 		ret = -errno;
 	return ret;
@@ -87,8 +108,10 @@ static bool offers_timers(const struct hv_partition *partition)
 
 static int init(struct hv_partition *partition)
 {
-	int ret = filter_msrs(partition->vm);
+	int ret;
 
+	partition->kvm_has_apic = kvm_has_apic(partition->vm);
+	ret = filter_msrs(partition->vm, partition->kvm_has_apic);
 	if (!ret)
 		ret = claim_ports(partition);
 	if (!ret && offers_timers(partition))
@@ -124,6 +147,8 @@ static void set_features(struct hv_partition *partition)
 	f->hypercalls = HV_POST_MESSAGES | HV_SIGNAL_EVENTS;
 	f->features = HV_FEATURE_CRASH_MSRS;
 	f->hints = HV_HINT_RELAXED_TIMING | HV_HINT_DEPRECATE_AUTO_EOI;
+	if (partition->kvm_has_apic)
+		f->msrs |= HV_ACCESS_APIC;
 	if (hv_tsc_scale(partition->tsc_hz)) {
 		f->msrs |= HV_ACCESS_REFERENCE_TSC | HV_ACCESS_FREQUENCIES;
 		f->features |= HV_FEATURE_FREQUENCIES;
@@ -151,18 +176,38 @@ static int add_vcpu(struct hv_vp *vp)
 	return 0;
 }
 
+/* Of the registers that are KVM's the others are its local APIC's, which x86_reset() sees to. */
+static int reset_vp_assist(const struct hv_vp *vp)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = { .head.nmsrs = 1, .entry.index = HV_MSR_VP_ASSIST_PAGE };
+
+	if (ioctl(vp->vcpu->fd, KVM_SET_MSRS, &msr) == 1)
+		return 0;
+	log_line("reset: KVM refuses to disable the VP assist page");
+	return -EIO;
+}
+
 static int reset(struct hv_partition *partition)
 {
-	for (unsigned int i = 0; i < partition->nr_vps; i++) {
-		pthread_mutex_lock(&partition->vps[i].lock);
-		reset_vp(&partition->vps[i]);
-		pthread_mutex_unlock(&partition->vps[i].lock);
+	int ret = 0;
+
+	for (unsigned int i = 0; i < partition->nr_vps && !ret; i++) {
+		struct hv_vp *vp = &partition->vps[i];
+
+		pthread_mutex_lock(&vp->lock);
+		reset_vp(vp);
+		pthread_mutex_unlock(&vp->lock);
+		if (partition->kvm_has_apic && vp->vcpu)
+			ret = reset_vp_assist(vp);
 	}
 	pthread_mutex_lock(&partition->lock);
 	partition->guest_os_id = partition->hypercall = partition->reference_tsc = 0;
 	memset(partition->crash, 0, sizeof(partition->crash));
 	pthread_mutex_unlock(&partition->lock);
-	return 0;
+	return ret;
 }
 
 static bool deliver(struct hv_vp *vp, unsigned int sint)
