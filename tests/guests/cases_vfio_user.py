@@ -74,7 +74,7 @@ good("many posted writes, a slow server that takes them one by one", "hot", "del
 @case("vfio-user: a million accesses")
 def _(m):
     # As many of them as fit into the time.
-    limit = "" if os.environ.get("VMM_TEST_LONG") else "ms=15000"
+    limit = "" if os.environ.get("VMM_TEST_LONG") else "ms=5000"
     server(m)
     r = m.run("vfio_user", *MEMORY, *device(m), "--cmdline", f"test=hot count=1000000 {limit}", timeout=600)
     r.expect(0, out="passed\n$")

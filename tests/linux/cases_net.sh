@@ -56,7 +56,7 @@ serve() { # subnet
 pages() {
 	mkdir -p "$scratch/www/cgi-bin"
 	# Text: busybox's wget sends no zeroes.
-	head -c 1000000 /dev/urandom | base64 >"$scratch/www/file"
+	head -c 400000 /dev/urandom | base64 >"$scratch/www/file"
 	sum=$(md5sum <"$scratch/www/file" | cut -d ' ' -f 1)
 	printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nmd5sum | cut -d " " -f 1\n' >"$scratch/www/cgi-bin/sum"
 	chmod +x "$scratch/www/cgi-bin/sum"

@@ -61,7 +61,7 @@ vm_says() { # what regex [times]: waits for it
 			not_ok "$1" "nothing matches '$2'"
 			return 1
 		fi
-		sleep 0.1
+		sleep 0.2 # to look costs an emulated host what the guest has to wait for
 	done
 	ok "$1"
 }

@@ -78,7 +78,7 @@ void log_line(const char *fmt, ...)
 	fake.logs++;
 }
 
-static void fake_setup(void)
+static inline void fake_setup(void)
 {
 	memset(&fake, 0, sizeof(fake));
 	fake.room = true;
@@ -86,7 +86,7 @@ static void fake_setup(void)
 	pthread_mutex_init(&fake.slot_lock, NULL);
 }
 
-static void fake_teardown(void)
+static inline void fake_teardown(void)
 {
 	for (struct device *d = fake.vm.devices, *next; d; d = next) {
 		next = d->next;
