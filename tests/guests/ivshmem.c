@@ -16,8 +16,7 @@ __asm__(".section .note.pvh, \"a\", @note\n"
 #define MSI_BASE 0xfee00000u
 #define VECTOR	 0x70
 #define INTX	 0x60
-#define SECOND	 1000000u
-#define LONG	 20000000u /* for another process to do something, on a busy machine */
+#define LONG	 20000000u /* microseconds in which what is due has come, on a machine that is busy */
 #define QUIET	 2000	   /* microseconds in which something that was sent would have arrived */
 #define GIB	 (1ULL << 30)
 #define MOVED	 0x90000000u /* free in the 32-bit window */
@@ -274,7 +273,7 @@ static void masking(uint32_t id)
 	write64(table + pba, 0); /* read-only */
 	CHECK_EQ(read32(table + pba), 1 << 1);
 	write32(table + 16 + 12, 0);
-	CHECK(rt_wait(VECTOR + 1, before + 1, SECOND));
+	CHECK(rt_wait(VECTOR + 1, before + 1, LONG));
 	quiet();
 	CHECK_EQ(rt_interrupts[VECTOR + 1], before + 1);
 	CHECK_EQ(read32(table + pba), 0);
@@ -284,7 +283,7 @@ static void masking(uint32_t id)
 	quiet();
 	CHECK_EQ(rt_interrupts[VECTOR + 1], before + 1);
 	pci_write(devfn, cap + 2, 2, MSIX_ENABLE);
-	CHECK(rt_wait(VECTOR + 1, before + 2, SECOND));
+	CHECK(rt_wait(VECTOR + 1, before + 2, LONG));
 	if (exits)
 		return;
 	/* Off: an event is lost. */
@@ -325,20 +324,20 @@ static void moved_register(uint32_t id)
 	quiet();
 	CHECK_EQ(rt_interrupts[VECTOR], n);
 	ring_at(MOVED, id, 0);
-	CHECK(rt_wait(VECTOR, ++n, SECOND));
+	CHECK(rt_wait(VECTOR, ++n, LONG));
 	pci_write(devfn, 0x10, 4, (uint32_t)regs);
 	ring_at(MOVED, id, 0);
 	quiet();
 	CHECK_EQ(rt_interrupts[VECTOR], n);
 	ring(id, 0);
-	CHECK(rt_wait(VECTOR, ++n, SECOND));
+	CHECK(rt_wait(VECTOR, ++n, LONG));
 	pci_write(devfn, COMMAND, 2, command & ~COMMAND_MEMORY);
 	ring(id, 0);
 	quiet();
 	CHECK_EQ(rt_interrupts[VECTOR], n);
 	pci_write(devfn, COMMAND, 2, command);
 	ring(id, 0);
-	CHECK(rt_wait(VECTOR, ++n, SECOND));
+	CHECK(rt_wait(VECTOR, ++n, LONG));
 }
 
 static void test_self(void)
@@ -354,7 +353,7 @@ static void test_self(void)
 	for (uint32_t round = 1; round <= 3; round++) {
 		for (uint32_t i = 0; i < vectors && i < 8; i++) {
 			ring(id, i);
-			CHECK(rt_wait((uint8_t)(VECTOR + i), round, SECOND));
+			CHECK(rt_wait((uint8_t)(VECTOR + i), round, LONG));
 		}
 	}
 	if (vectors > 1)
@@ -371,7 +370,7 @@ static void test_ring(void)
 	start_msix();
 	for (uint32_t i = 1; i <= count; i++) {
 		ring(id, 0);
-		CHECK(rt_wait(VECTOR, i, SECOND));
+		CHECK(rt_wait(VECTOR, i, LONG));
 	}
 }
 
@@ -609,7 +608,7 @@ static void test_intx(void)
 	for (uint32_t i = 0; i < 6; i++) {
 		count = rt_interrupts[INTX];
 		ring(id, i % 2 ? (uint32_t)rt_arg_number("vectors", 1) - 1 : 0);
-		CHECK(rt_wait(INTX, count + 1, SECOND));
+		CHECK(rt_wait(INTX, count + 1, LONG));
 		quiet();
 	}
 	CHECK(!(pci_read(devfn, 6, 2) & 8));
@@ -621,7 +620,7 @@ static void test_intx(void)
 	quiet();
 	CHECK_EQ(rt_interrupts[INTX], count);
 	write32(regs + MASK, 1);
-	CHECK(rt_wait(INTX, count + 1, SECOND));
+	CHECK(rt_wait(INTX, count + 1, LONG));
 	ring(id, 7); /* no such vector */
 	ring(id + 1, 0);
 	quiet();
@@ -671,7 +670,7 @@ static void test_reset(void)
 	CHECK_EQ(read32(table + 12), 0);
 	CHECK_EQ(rt_interrupts[VECTOR], 0);
 	ring(read32(regs + POSITION), 0);
-	CHECK(rt_wait(VECTOR, 1, SECOND));
+	CHECK(rt_wait(VECTOR, 1, LONG));
 	write32(regs + MASK, 5);
 	write64(memory + 8, boot + 1);
 	rt_print("boot %u\n", (unsigned int)boot);

@@ -131,7 +131,7 @@ static void ap_main(unsigned int n)
 
 static void start_other(void)
 {
-	uint64_t end = rt_ticks() + 3000 * RT_TICKS_PER_MS;
+	uint64_t end = rt_ticks() + 20000 * RT_TICKS_PER_MS;
 
 	/* Waits for INIT again: nobody starts it but this. */
 	CHECK_EQ(arrived, 0);

@@ -115,7 +115,7 @@ static void receive_irq(struct rt_frame *frame)
 
 static void transmit(void)
 {
-	uint64_t end = rt_ticks() + 2000 * RT_TICKS_PER_MS;
+	uint64_t end = rt_ticks() + 20000 * RT_TICKS_PER_MS;
 
 	rt_handlers[VECTOR] = transmit_irq;
 	ioapic_route(4, VECTOR, IOAPIC_EDGE, lapic_id());

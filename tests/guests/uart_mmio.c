@@ -79,7 +79,7 @@ static void transmit_irq(struct rt_frame *frame)
 
 static void transmit(void)
 {
-	uint64_t end = rt_ticks() + 2000 * RT_TICKS_PER_MS;
+	uint64_t end = rt_ticks() + 20000 * RT_TICKS_PER_MS;
 
 	rt_handlers[VECTOR] = transmit_irq;
 	set(MCR, 0x0b);

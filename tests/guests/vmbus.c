@@ -263,7 +263,7 @@ static void post_header(uint32_t relid, uint32_t handle)
 static void test_slot(void)
 {
 	volatile struct hv_message *slot = hv_slot(0, VB_SINT);
-	uint64_t end = rt_ticks() + 2000 * RT_TICKS_PER_MS;
+	uint64_t end = rt_ticks() + 20000 * RT_TICKS_PER_MS;
 	uint32_t relid;
 
 	vb_connect(VB_5_3);

@@ -161,7 +161,7 @@ static void test_full_in(void)
 
 		CHECK(vt_send(&ch, VT_SEND, count, sizes[i]));
 		signals = ch.signals;
-		end = rt_ticks() + 2000 * RT_TICKS_PER_MS;
+		end = rt_ticks() + 20000 * RT_TICKS_PER_MS;
 		while (!ch.in.control[VB_PENDING] && rt_ticks() < end)
 			;
 		CHECK(ch.in.control[VB_PENDING]);

@@ -164,7 +164,7 @@ static bool no_other_contact(void)
 
 void vt_anew(void)
 {
-	uint64_t end = rt_ticks() + 3000 * RT_TICKS_PER_MS;
+	uint64_t end = rt_ticks() + 20000 * RT_TICKS_PER_MS;
 
 	vb_drain(QUIET);
 	/* The first answers may be to earlier ones. */
