@@ -20,7 +20,7 @@
 #define VB_VPS	  8
 #define VB_PAGE	  4096
 #define VB_OFFERS 128
-#define VB_MAIL	  128	  /* messages that can wait to be looked at */
+#define VB_MAIL	  128	   /* messages that can wait to be looked at */
 #define VB_WAIT	  20000000 /* microseconds after which an answer is late */
 
 /* Version words. */
