@@ -1,6 +1,6 @@
 # archive.sh - another part of Debian's archive than what this system's apt is set up for, from the same mirror: for scripts
-# that set $tmp, a directory of their own, and die(). apt's state, cache and lists are below $tmp; its other settings,
-# such as a proxy, are the system's, and signatures are verified by Debian's keyring.
+# that use cached.sh. apt's state, cache and lists are below $tmp; its other settings, such as a proxy, are the system's, and
+# signatures are verified by Debian's keyring.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 RELEASE=bookworm
@@ -10,8 +10,6 @@ own_apt=(-o Dir::State::Lists="$tmp/lists" -o Dir::State::status="$tmp/status" -
 	-o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null -o APT::Default-Release=
 	-o Acquire::Languages=none -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
 	-o APT::Sandbox::User="$(id -un)")
-
-apt_error() { grep -m 1 '^[EW]:' "$tmp/log" || tail -n 1 "$tmp/log"; }
 
 # Where apt gets Debian's main archive from, in whichever form that is written, without updates and other additions.
 main_archive() { # option...

@@ -124,10 +124,9 @@ static inline void put_phdr(uint8_t *elf, unsigned int i, uint64_t off, uint64_t
 	memcpy(elf + sizeof(Elf64_Ehdr) + i * sizeof(ph), &ph, sizeof(ph));
 }
 
-/* Room for a table behind it; len is that of the ELF alone. */
-static inline struct bytes make_elf(void)
+/* With three program headers behind it, and two section headers at shoff. */
+static inline void put_ehdr(uint8_t *elf, uint64_t shoff)
 {
-	struct bytes b = { calloc(1, PAYLOAD_MAX), ELF_LEN };
 	Elf64_Ehdr eh = {
 		.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
 		.e_type = ET_EXEC,
@@ -136,13 +135,21 @@ static inline struct bytes make_elf(void)
 		.e_phoff = sizeof(eh),
 		.e_phentsize = sizeof(Elf64_Phdr),
 		.e_phnum = 3,
-		.e_shoff = INIT_OFF + INIT_LEN,
+		.e_shoff = shoff,
 		.e_shentsize = sizeof(Elf64_Shdr),
 		.e_shnum = 2,
 	};
 
+	memcpy(elf, &eh, sizeof(eh));
+}
+
+/* Room for a table behind it; len is that of the ELF alone. */
+static inline struct bytes make_elf(void)
+{
+	struct bytes b = { calloc(1, PAYLOAD_MAX), ELF_LEN };
+
 	assert_non_null(b.data);
-	memcpy(b.data, &eh, sizeof(eh));
+	put_ehdr(b.data, INIT_OFF + INIT_LEN);
 	put_phdr(b.data, 0, TEXT_OFF, PREF, TEXT_LEN, TEXT_LEN);
 	put_phdr(b.data, 1, DATA_OFF, PREF + 0x400000, DATA_LEN, DATA_LEN);
 	put_phdr(b.data, 2, INIT_OFF, PREF + INIT_REL, INIT_LEN, INIT_LEN + BSS_LEN);

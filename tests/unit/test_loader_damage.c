@@ -138,21 +138,9 @@ static void hostile_header_fields_are_told(void **state)
 static struct bytes make_small_elf(uint32_t seed)
 {
 	struct bytes b = { calloc(1, PAYLOAD_MAX), 0x8000 };
-	Elf64_Ehdr eh = {
-		.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-		.e_type = ET_EXEC,
-		.e_machine = EM_X86_64,
-		.e_entry = PREF + 0x40,
-		.e_phoff = sizeof(eh),
-		.e_phentsize = sizeof(Elf64_Phdr),
-		.e_phnum = 3,
-		.e_shoff = 0x8000 - 2 * 64,
-		.e_shentsize = sizeof(Elf64_Shdr),
-		.e_shnum = 2,
-	};
 
 	assert_non_null(b.data);
-	memcpy(b.data, &eh, sizeof(eh));
+	put_ehdr(b.data, 0x8000 - 2 * 64);
 	put_phdr(b.data, 0, 0x1000, PREF, 0x2000, 0x2000);
 	put_phdr(b.data, 1, 0x4000, PREF + 0x2800, 0x1000, 0x1000);
 	put_phdr(b.data, 2, 0x6000, PREF + 0x4000, 0x1000, 0x3000);
